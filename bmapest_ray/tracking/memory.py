@@ -1,4 +1,4 @@
-"""A tracker that keeps what it is told, for tests, notebooks and studies that track nowhere else."""
+"""A tracker that keeps what it is told, for tests, notebooks and studies that track nowhere."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""What every tracker must do: subclass `TrackerContract`, give it a tracker and a way to read it."""
+"""What every tracker must do: subclass `TrackerContract`, give it a tracker and how to read it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
