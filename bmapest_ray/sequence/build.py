@@ -1,0 +1,59 @@
+"""Build a chain: write its score, render it with pypulseq, say where each sample lies."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bmapest_ray.sequence.events import AdcReadout, PlayedPulse
+from bmapest_ray.sequence.protocol import Chain
+from bmapest_ray.sequence.render import render
+from bmapest_ray.sequence.scanner import Scanner
+
+__all__ = ["AdcReadout", "BuiltChain", "build_chain"]
+
+
+@dataclass(frozen=True)
+class BuiltChain:
+    """A chain ready for a simulator or a scanner.
+
+    Parameters
+    ----------
+    seq
+        The `pypulseq.Sequence`; its timing check passed.
+    duration_s
+        From the first block to the end of the last pause.
+    images
+        Names, one per image the chain measures (a contrast may measure several).
+    readouts
+        One per receive window, in the order of acquisition.
+    pulses
+        Every RF pulse with the time of its centre, dummy cycles included.
+    """
+
+    seq: Any
+    duration_s: float
+    images: tuple[str, ...]
+    readouts: tuple[AdcReadout, ...]
+    pulses: tuple[PlayedPulse, ...]
+
+    @property
+    def rf_energy_t2_s(self) -> float:
+        """Integral of |B1|^2 over all pulses [T^2 s]; SAR is proportional to it."""
+        return sum(played.pulse.energy_t2_s for played in self.pulses)
+
+
+def build_chain(chain: Chain, matrix: int, fov_m: float, scanner: Scanner) -> BuiltChain:
+    """Build the Pulseq sequence of a chain on an N x N grid.
+
+    Raises
+    ------
+    InvalidInput
+        If a limit of the scanner or a requested time cannot be kept.
+    """
+    score = chain.write(matrix, fov_m, scanner)
+    return BuiltChain(
+        render(score),
+        score.time_s,
+        tuple(score.images),
+        tuple(score.readouts),
+        tuple(score.pulses),
+    )
