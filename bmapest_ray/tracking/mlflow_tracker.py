@@ -1,0 +1,222 @@
+"""Tells MLflow about a study: study run > trial runs > job runs, written by one thread."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bmapest_ray.base.digests import digest
+from bmapest_ray.base.errors import TrackingError
+from bmapest_ray.study.records import JobRecord, StudyInfo, TrialRecord
+from bmapest_ray.study.status import JobStatus, TrialStatus
+from bmapest_ray.study.summary import StudyResult, StudyStatus
+from bmapest_ray.tracking.mlflow_runs import NOTE, Runs
+from bmapest_ray.tracking.mlflow_setup import (
+    ARTIFACTS_NAME,
+    check_server,
+    default_uri,
+    is_server,
+    open_client,
+)
+from bmapest_ray.tracking.mlflow_text import (
+    allowed_name,
+    flatten,
+    job_name,
+    job_params,
+    job_points,
+    job_tags,
+    study_note,
+    study_points,
+    trial_name,
+    trial_points,
+)
+from bmapest_ray.tracking.writer import Writer, WriterState
+
+TRIAL_STATUS: Mapping[TrialStatus, str] = {
+    TrialStatus.COMPLETE: "FINISHED",
+    TrialStatus.PRUNED: "KILLED",
+    TrialStatus.FAILED: "FAILED",
+    TrialStatus.RUNNING: "RUNNING",
+}
+STUDY_STATUS: Mapping[StudyStatus, str] = {
+    StudyStatus.FINISHED: "FINISHED",
+    StudyStatus.INTERRUPTED: "KILLED",
+    StudyStatus.FAILED: "FAILED",
+}
+
+
+class MlflowTracker:
+    """A tracker that writes to an MLflow server or database.
+
+    Everything is on the study's disk before it gets here; what MLflow misses is counted and said.
+
+    Parameters
+    ----------
+    uri
+        A server (``http://...``) or a database; None is the SQLite file in the study's folder.
+    writer
+        Makes the calls; None starts one.
+
+    Raises
+    ------
+    TrackingError
+        A server that is named does not answer now; once a study runs, it never stops one.
+    """
+
+    def __init__(self, uri: str | None = None, *, writer: Writer | None = None) -> None:
+        if uri is not None:
+            check_server(uri)
+        self.uri = uri
+        self._writer = writer or Writer()
+        self._runs: Runs | None = None
+        self._study: StudyInfo | None = None
+        self._jobs: dict[str, list[JobRecord]] = {}
+
+    @property
+    def state(self) -> WriterState:
+        """How far writing is."""
+        return self._writer.state
+
+    @property
+    def problem(self) -> str:
+        """One sentence on what MLflow misses; empty where it has everything."""
+        state = self._writer.state
+        if state.complete:
+            return ""
+        missing = state.failed + state.left_out + state.waiting
+        return (
+            f"MLflow misses {missing} of {missing + state.written} entries"
+            f" ({state.last_error or 'not written in time'}); the results on disk are complete, and"
+            " running the study again with --resume tells MLflow what it misses"
+        )
+
+    def study_started(self, study: StudyInfo) -> None:
+        """Open the study's run, or find it again."""
+        self._study = study
+        self._writer.put(lambda: self._open_study(study))
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        """Open a trial's run within the study's."""
+        self._writer.put(lambda: self._open_trial(trial))
+
+    def job_done(self, trial: TrialRecord, job: JobRecord) -> None:
+        """Write a job's run within its trial's."""
+        self._writer.put(lambda: self._write_job(trial, job))
+
+    def trial_done(self, trial: TrialRecord) -> None:
+        """Close a trial's run."""
+        self._writer.put(lambda: self._close_trial(trial))
+
+    def study_done(self, result: StudyResult) -> None:
+        """Close the study's run."""
+        self._writer.put(lambda: self._close_study(result))
+
+    def attach(self, path: Path) -> None:
+        """Keep a file, e.g. a report, with the study's run."""
+        self._writer.put(
+            lambda: self._open_runs().client.log_artifact(self._study_run(), str(path))
+        )
+
+    def drain(
+        self, timeout_s: float | None = None, on_wait: Callable[[WriterState], None] | None = None
+    ) -> bool:
+        """Wait until everything is written; returns whether it is."""
+        return self._writer.drain(timeout_s, on_wait)
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """Write what is waiting and stop the thread."""
+        self._writer.close(timeout_s)
+
+    # What follows runs in the writer's thread.
+
+    def _open_runs(self) -> Runs:
+        if self._runs is None:
+            if self._study is None:
+                raise TrackingError("tracking must begin with study_started, got none; call it")
+            uri = self.uri or default_uri(self._study.directory)
+            artifacts = (
+                None if is_server(uri) else str((self._study.directory / ARTIFACTS_NAME).resolve())
+            )
+            self._runs = Runs(open_client(uri), self._study.name, self._study.id, artifacts)
+        return self._runs
+
+    def _study_run(self) -> str:
+        runs, study = self._open_runs(), self._study
+        if study is None:
+            raise TrackingError("tracking must begin with study_started, got none; call it")
+        known = runs.find("study", study.id)
+        if known is not None:
+            return known
+        run = runs.open("study", study.id, study.name, {NOTE: study_note(study)})
+        tags = {name: value for name, value in study.digests.items() if len(name) <= 200}
+        params = dict(flatten({k: v for k, v in study.config.items() if k != "question"}))
+        runs.log(run, params=params, tags={"question": study.question, **tags})
+        self._log_inputs(run, study)
+        return run
+
+    def _log_inputs(self, run: str, study: StudyInfo) -> None:
+        client = self._open_runs().client
+        client.log_dict(run, dict(study.config), "study.yaml")
+        client.log_dict(run, dict(study.runner), "runner.yaml")
+        for protocol in study.protocols:
+            name = allowed_name(protocol.label).replace("/", "_")
+            client.log_text(run, protocol.yaml, f"protocols/{name}.yaml")
+
+    def _open_study(self, study: StudyInfo) -> None:
+        self._study = study
+        self._open_runs().reopen(self._study_run())
+
+    def _trial_run(self, trial: TrialRecord) -> str:
+        runs, key = self._open_runs(), str(trial.key)
+        known = runs.find("trial", key)
+        if known is not None:
+            return known
+        tags = {
+            "protocol": trial.key.protocol,
+            "stage": str(trial.key.stage),
+            "configuration": digest(dict(trial.settings)),
+        }
+        run = runs.open("trial", key, trial_name(trial), tags, parent=self._study_run())
+        params = {"protocol": trial.key.protocol, "stage": str(trial.key.stage)}
+        runs.log(run, params=params | dict(flatten(trial.settings)))
+        return run
+
+    def _open_trial(self, trial: TrialRecord) -> None:
+        self._jobs[str(trial.key)] = []
+        run = self._trial_run(trial)
+        if not self._open_runs().is_complete(run):
+            self._open_runs().reopen(run)
+
+    def _write_job(self, trial: TrialRecord, job: JobRecord) -> None:
+        self._jobs.setdefault(str(trial.key), []).append(job)
+        runs, parent = self._open_runs(), self._trial_run(trial)
+        run = runs.open("job", f"{trial.key}/{job.id}", job_name(job), {}, parent=parent)
+        if runs.is_complete(run):
+            return
+        tags = job_tags(job, digest(dict(trial.settings))) | {"stage": str(trial.key.stage)}
+        runs.log(run, metrics=job_points(job), params=job_params(job), tags=tags)
+        self._log_panel(run, job)
+        runs.complete(run, job.status, "FINISHED" if job.status is JobStatus.DONE else "FAILED")
+
+    def _log_panel(self, run: str, job: JobRecord) -> None:
+        from bmapest_ray.figures.job_panel import job_panel
+
+        if self._study is None:
+            return
+        panel = job_panel(job, self._study.directory)
+        if panel is not None:
+            client = self._open_runs().client
+            client.log_image(run, panel, key="maps", step=job.iterations)
+
+    def _close_trial(self, trial: TrialRecord) -> None:
+        runs, run = self._open_runs(), self._trial_run(trial)
+        jobs = self._jobs.pop(str(trial.key), [])
+        if runs.is_complete(run):
+            return
+        points = trial_points(trial, jobs)
+        runs.log(run, metrics=points, tags={"message": trial.message} if trial.message else {})
+        runs.complete(run, trial.status, TRIAL_STATUS[trial.status])
+
+    def _close_study(self, result: StudyResult) -> None:
+        runs, run = self._open_runs(), self._study_run()
+        runs.cut_short()
+        runs.log(run, metrics=study_points(result), tags={NOTE: study_note(result.study, result)})
+        runs.complete(run, result.status, STUDY_STATUS[result.status])
