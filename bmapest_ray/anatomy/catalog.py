@@ -46,7 +46,7 @@ def open_anatomy(spec: str) -> Anatomy:
         return Mni152Anatomy()
     kind, colon, folder = spec.partition(":")
     if kind == "bids" and folder:
-        return BidsAnatomy(Path(folder).expanduser())
+        return BidsAnatomy(Path(folder).expanduser().resolve())  # for workers elsewhere
     hint = "; name a folder as bids:DIR" if colon or kind == "bids" else closest(spec, ["mni152"])
     raise InvalidInput(f"an anatomy must be mni152 or bids:DIR, got '{spec}'{hint}")
 

@@ -1,1 +1,1 @@
-"""."""
+"""How close estimated tissue maps are to the true ones."""
