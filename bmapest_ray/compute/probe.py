@@ -1,0 +1,51 @@
+"""Work functions that say something about a runner rather than about brains.
+
+The contract of runners is tested with them, and the platform's own cost is measured with them.
+"""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from bmapest_ray.base.errors import InvalidInput
+
+
+def echo(payload: Any, state: dict[str, Any]) -> Any:  # noqa: ANN401, ARG001
+    """Return the payload: all that is left is the platform's own cost."""
+    return payload
+
+
+def count_calls(payload: Any, state: dict[str, Any]) -> int:  # noqa: ANN401, ARG001
+    """Return how many tasks this worker has run."""
+    state["calls"] = int(state.get("calls", 0)) + 1
+    return int(state["calls"])
+
+
+def spin(payload: float, state: dict[str, Any]) -> float:  # noqa: ARG001
+    """Keep one core busy for `payload` seconds of its own CPU time."""
+    end = time.process_time() + payload
+    while time.process_time() < end:
+        pass
+    return payload
+
+
+def play(payload: dict[str, Any], state: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Do what the payload says: ``value``, ``raise``, ``invalid``, ``exit_once``, ``die`` or hang.
+
+    ``exit_once`` names a file: the worker kills itself unless the file exists, and makes it first.
+    """
+    time.sleep(float(payload.get("sleep", 0.0)))
+    if "raise" in payload:
+        raise ValueError(payload["raise"])
+    if "invalid" in payload:
+        raise InvalidInput(payload["invalid"])
+    if "exit_once" in payload and not Path(payload["exit_once"]).exists():
+        Path(payload["exit_once"]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if payload.get("die"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if payload.get("hang"):
+        time.sleep(3600)
+    return payload.get("value", state.get("calls"))

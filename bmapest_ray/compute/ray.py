@@ -1,0 +1,226 @@
+"""A runner on Ray actors: placement, back-pressure, retries and time limits."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from bmapest_ray.compute.execution import Worker, resolve_work
+from bmapest_ray.compute.ray_session import Session, actor_count, connect, import_ray
+from bmapest_ray.compute.ray_slot import Lost, Queued, RaySettings, Slot
+from bmapest_ray.study.ports import Failure, Outcome, Task
+from bmapest_ray.study.status import JobStatus
+
+_POLL_S = 1.0
+_CALL_TARGET_S = 0.05
+"""Tasks much shorter than this are sent several per call, so that the call is not the cost."""
+_MAX_BATCH = 64
+
+
+class RayRunner:
+    """Runs tasks on a pool of Ray actors.
+
+    Every actor works on one call and holds the next, so that it never waits for this process.
+    Tasks wait here, and an actor gets first those whose `affinity` it has served before. A task
+    whose actor dies or passes the time limit runs again, `retries` times at most; tasks that were
+    only waiting on that actor do not lose an attempt. With no task waiting and every actor down,
+    the runner keeps trying to bring them up: nodes may come back.
+
+    Parameters
+    ----------
+    work
+        ``"package.module:function"``, importable on every node.
+    settings
+        Size of the pool and the failure policy.
+    state
+        Initial state of every worker.
+
+    Raises
+    ------
+    InvalidInput
+        If no cluster answers or it has no room for one actor.
+    """
+
+    def __init__(
+        self,
+        work: str,
+        settings: RaySettings | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.settings = settings or RaySettings()
+        resolve_work(work)
+        self._session: Session | None = connect(self.settings.address)
+        self._ray = import_ray()
+        count = actor_count(self.settings.actors, self.settings.num_cpus, self.settings.num_gpus)
+        actor = self._ray.remote(Worker).options(
+            num_cpus=self.settings.num_cpus,
+            num_gpus=self.settings.num_gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+        )
+        self._slots = [Slot(lambda: actor.remote(work, dict(state or {}))) for _ in range(count)]
+        self._queue: deque[Queued] = deque()
+        self._done: deque[Outcome] = deque()
+        self._pending = 0
+        self._task_seconds: float | None = None
+
+    @property
+    def free(self) -> int:
+        """Room before as many tasks wait here as the actors hold."""
+        if self._session is None:
+            return 0
+        return max(0, 4 * len(self._slots) * self._batch - self._pending)
+
+    @property
+    def pending(self) -> int:
+        """Tasks that have not come back."""
+        return self._pending
+
+    def submit(self, task: Task) -> None:
+        """Queue a task and hand out what actors have room for."""
+        if self.free < 1:
+            raise RuntimeError("a runner takes a task only while it is open and free")
+        self._pending += 1
+        self._queue.append(Queued(task))
+        self._dispatch()
+
+    def next_done(self, timeout_s: float | None = None) -> Outcome | None:
+        """Wait for a task, bringing dead actors back and stopping those that hang."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._done and self._pending:
+            left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+            self._step(max(0.0, left))
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        if not self._done:
+            return None
+        self._pending -= 1
+        return self._done.popleft()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Say how many actors there are and what each holds."""
+        return {
+            "kind": "ray",
+            "workers": len(self._slots),
+            "num_cpus": self.settings.num_cpus,
+            "num_gpus": self.settings.num_gpus,
+            "address": self._session.address if self._session else "",
+            "time_limit_s": self.settings.time_limit_s,
+        }
+
+    def shutdown(self) -> None:
+        """Kill the actors, and stop the cluster if it was started here."""
+        if self._session is None:
+            return
+        for slot in self._slots:
+            slot.kill(restart=False)
+        self._session.close()
+        self._session = None
+        self._queue.clear()
+        self._done.clear()
+        self._pending = 0
+
+    # -- one step of the loop ------------------------------------------------------------------
+
+    def _step(self, timeout_s: float) -> None:
+        self._dispatch()
+        refs = {slot.awaited: slot for slot in self._slots if slot.awaited is not None}
+        waits = [slot.seconds_left for slot in self._slots]
+        timeout_s = min([timeout_s, *(w for w in waits if w is not None)])
+        for ref in self._ready(list(refs), timeout_s):
+            self._collect(refs[ref])
+        for slot in self._slots:
+            slot.stop_if_late()
+        self._dispatch()
+
+    def _ready(self, refs: list[Any], timeout_s: float) -> list[Any]:
+        """Wait for one reference, then take every other that is ready too."""
+        if not refs:
+            time.sleep(min(timeout_s, 0.05))
+            return []
+        first, rest = self._ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if not first or not rest:
+            return list(first)
+        more, _ = self._ray.wait(rest, num_returns=len(rest), timeout=0)
+        return [*first, *more]
+
+    def _collect(self, slot: Slot) -> None:
+        if slot.is_starting:
+            slot.finish_start()
+            return
+        result = slot.take_head()
+        if isinstance(result, Lost):
+            self._again(result)
+            return
+        for outcome in result:
+            self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
+        self._done.append(outcome)
+        seen = self._task_seconds
+        self._task_seconds = outcome.seconds if seen is None else 0.8 * seen + 0.2 * outcome.seconds
+
+    def _again(self, lost: Lost) -> None:
+        """Queue the tasks of a lost call again, or give up on the one that keeps losing workers."""
+        counts = len(lost.call.tasks) == 1 and not lost.call.was_waiting
+        for queued in lost.call.tasks:
+            used = queued.attempts + 1 if counts else queued.attempts
+            if used <= self.settings.retries:
+                self._queue.appendleft(replace(queued, attempts=used, alone=True))
+                continue
+            message = _gave_up(lost, used, self.settings)
+            name = lost.error.partition(":")[0]
+            failure = Failure(lost.status, name, message, traceback=lost.error)
+            self._done.append(Outcome(queued.task.id, None, failure, attempts=used))
+
+    # -- handing out ---------------------------------------------------------------------------
+
+    @property
+    def _batch(self) -> int:
+        if self._task_seconds is None:
+            return 1
+        return max(1, min(_MAX_BATCH, int(_CALL_TARGET_S / max(self._task_seconds, 1e-6))))
+
+    def _dispatch(self) -> None:
+        for room in (0, 1):  # idle actors first, then a second call for the busy ones
+            for slot in self._slots:
+                if self._queue and slot.is_up and slot.n_calls == room:
+                    slot.send(self._choose(slot), self.settings.time_limit_s)
+
+    def _choose(self, slot: Slot) -> list[Queued]:
+        first = self._first_for(slot)
+        self._queue.remove(first)
+        chosen = [first]
+        if first.alone:
+            return chosen
+        share = -(-len(self._queue) // (2 * len(self._slots)))
+        for queued in list(self._queue)[: 4 * _MAX_BATCH]:
+            if len(chosen) >= min(self._batch, share):
+                break
+            if queued.task.affinity == first.task.affinity and not queued.alone:
+                self._queue.remove(queued)
+                chosen.append(queued)
+        return chosen
+
+    def _first_for(self, slot: Slot) -> Queued:
+        served = {name for other in self._slots for name in other.affinities}
+        window = list(self._queue)[: 8 * len(self._slots)]
+        for queued in window:
+            if queued.task.affinity in slot.affinities:
+                return queued
+        for queued in window:
+            if queued.task.affinity not in served:
+                return queued
+        return window[0]
+
+
+def _gave_up(lost: Lost, used: int, settings: RaySettings) -> str:
+    times = "once" if used == 1 else f"{used} times"
+    if lost.status is JobStatus.TIMED_OUT:
+        return (
+            f"a job must end within {settings.time_limit_s:g} s, it was stopped {times}; "
+            "raise compute.time_limit_s or make it cheaper"
+        )
+    return f"the job's worker died {times} ({lost.error}); look for memory or for a crash"

@@ -1,0 +1,123 @@
+"""Starting or joining a Ray cluster, quietly and privately."""
+
+import logging
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from bmapest_ray.base.errors import InvalidInput
+
+_LOCAL_OBJECT_STORE_BYTES = 256 * 1024**2
+"""Jobs and results are small; a local store need not take the third of the memory that Ray asks."""
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # actors without a GPU leave the variables alone
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+def import_ray() -> ModuleType:
+    """Import Ray with its usage statistics off."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    return ray
+
+
+@dataclass(frozen=True)
+class Session:
+    """A connection to a cluster; `owned` says whether closing it is ours to do."""
+
+    address: str
+    owned: bool
+
+    def close(self) -> None:
+        """Leave the cluster, stopping it if it was started here."""
+        if self.owned:
+            import_ray().shutdown()
+
+
+def connect(address: str | None, *, dashboard: bool = False) -> Session:
+    """Join the cluster at `address`, or start one on this machine.
+
+    An existing connection of this process is used as it is.
+
+    Raises
+    ------
+    InvalidInput
+        If no cluster answers at `address`.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return Session(str(ray.get_runtime_context().gcs_address), owned=False)
+    secure_token()
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            ray.init(
+                address="local",
+                include_dashboard=dashboard,
+                dashboard_host="127.0.0.1",
+                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = f"at '{address}'" if address else "on this machine"
+        raise InvalidInput(
+            f"a Ray cluster must answer {where}, got: {first}; check the address and the token, "
+            "or use runner 'local'"
+        ) from None
+    finally:
+        secure_token()
+    return Session(str(ray.get_runtime_context().gcs_address), owned=True)
+
+
+def secure_token() -> None:
+    """Make Ray's token file readable by its owner alone, before Ray would write it for everyone."""
+    given = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    disabled = os.environ.get("RAY_AUTH_MODE", "token").lower() == "disabled"
+    if disabled or any(os.environ.get(name) for name in given):
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(uuid.uuid4().hex)
+        path.chmod(0o600)
+    except FileExistsError:
+        path.chmod(0o600)
+    except OSError:
+        logging.getLogger(__name__).warning("cannot protect Ray's token file %s", path)
+
+
+def actor_count(wanted: int | None, num_cpus: float, num_gpus: float) -> int:
+    """Return how many actors the cluster has room for, or `wanted` of them.
+
+    Raises
+    ------
+    InvalidInput
+        If the cluster has no room for a single one.
+    """
+    total = import_ray().cluster_resources()
+    room = [
+        int(total.get(name, 0.0) / share)
+        for name, share in (("CPU", num_cpus), ("GPU", num_gpus))
+        if share > 0
+    ]
+    if room and min(room) < 1:
+        raise InvalidInput(
+            f"an actor needs {num_cpus:g} CPU and {num_gpus:g} GPU, the cluster has "
+            f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}; lower compute.num_cpus or "
+            "compute.num_gpus"
+        )
+    return wanted if wanted is not None else max(1, min(room, default=1))

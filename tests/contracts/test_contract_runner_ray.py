@@ -1,0 +1,129 @@
+"""The contract on Ray actors, and what only they can do: survive. One Ray instance for all."""
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runner_contract import PROBE, RunnerContract, run_all
+
+from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.compute.ray import RayRunner
+from bmapest_ray.compute.ray_session import connect, import_ray
+from bmapest_ray.compute.ray_slot import RaySettings
+from bmapest_ray.study.ports import Task
+from bmapest_ray.study.status import JobStatus
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Ray instance with a HOME of its own."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        session = connect(None)
+        yield home
+        session.close()
+
+
+@pytest.mark.usefixtures("cluster")
+class TestRayRunner(RunnerContract):
+    def make(self, work: str) -> RayRunner:
+        return RayRunner(work, RaySettings(actors=2, num_cpus=0.5))
+
+
+def play(**settings: float) -> RayRunner:
+    return RayRunner(f"{PROBE}:play", RaySettings(actors=2, num_cpus=0.5, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("cluster")
+class TestSurvival:
+    def test_a_task_that_loses_its_worker_runs_again(self, tmp_path: Path) -> None:
+        runner = play()
+        tasks = [Task(f"t{i}", {"value": i}) for i in range(6)]
+        tasks.insert(1, Task("unlucky", {"exit_once": str(tmp_path / "flag"), "value": "alive"}))
+        done = run_all(runner, tasks)
+        runner.shutdown()
+        assert done["unlucky"].value == "alive"
+        assert done["unlucky"].attempts == 2
+        assert [done[f"t{i}"].value for i in range(6)] == list(range(6))
+        assert all(done[f"t{i}"].failure is None for i in range(6))
+
+    def test_a_task_that_kills_or_hangs_every_worker_is_given_up(self) -> None:
+        runner = play(retries=1, time_limit_s=0.7)
+        tasks = [
+            Task("fine", {"value": 1}),
+            Task("poison", {"die": True}),
+            Task("hang", {"hang": 1}),
+        ]
+        done = run_all(runner, tasks)
+        runner.shutdown()
+        poison, hang = done["poison"], done["hang"]
+        assert poison.failure is not None
+        assert hang.failure is not None
+        assert (poison.failure.status, hang.failure.status) == (JobStatus.LOST, JobStatus.TIMED_OUT)
+        assert poison.attempts == hang.attempts == 2
+        assert "died 2 times" in poison.failure.message
+        assert "within 0.7 s, it was stopped 2 times" in hang.failure.message
+        assert done["fine"].value == 1
+
+    def test_a_killed_worker_comes_back_and_nothing_is_lost(self) -> None:
+        runner = play()
+        first = run_all(runner, [Task(f"a{i}", {"sleep": 0.05, "value": i}) for i in range(4)])
+        pids = {int(outcome.worker.rpartition(":")[2]) for outcome in first.values()}
+        for task in (Task(f"b{i}", {"sleep": 0.2, "value": i}) for i in range(6)):
+            runner.submit(task)
+        os.kill(min(pids), signal.SIGKILL)
+        values = [runner.next_done(60) for _ in range(6)]
+        runner.shutdown()
+        assert sorted(o.value for o in values if o is not None) == list(range(6))
+
+
+@pytest.mark.usefixtures("cluster")
+class TestPlacement:
+    def test_tasks_of_one_affinity_stay_on_few_workers(self) -> None:
+        runner = play()
+        tasks = [Task(f"{n}{i}", {"sleep": 0.02}, affinity=n) for i in range(10) for n in "ab"]
+        done = run_all(runner, tasks)
+        runner.shutdown()
+        homes = {n: [o.worker for k, o in done.items() if k[0] == n] for n in "ab"}
+        most = sum(max(h.count(w) for w in set(h)) for h in homes.values())
+        assert most >= 14, homes  # of 20; blind placement gives about 10
+
+    def test_short_tasks_travel_together(self) -> None:
+        runner = RayRunner(f"{PROBE}:echo", RaySettings(actors=2, num_cpus=0.5))
+        started = time.monotonic()
+        done = run_all(runner, [Task(f"t{i}", i) for i in range(2000)])
+        runner.shutdown()
+        assert len(done) == 2000
+        assert time.monotonic() - started < 10
+
+    def test_an_actor_that_cannot_fit_is_refused(self) -> None:
+        with pytest.raises(InvalidInput, match=r"lower compute\.num_cpus or compute\.num_gpus"):
+            RayRunner(f"{PROBE}:echo", RaySettings(num_gpus=64))
+
+
+def test_the_token_is_private_and_nothing_phones_home(cluster: Path) -> None:
+    token = cluster / ".ray" / "auth_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    from ray._common.usage import usage_lib
+
+    assert not usage_lib.usage_stats_enabled()
+    assert import_ray().is_initialized()
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = import_ray()
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("could not connect\nto anything")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(InvalidInput, match="got: could not connect; check") as error:
+        connect("10.0.0.1:6379")
+    assert "\n" not in str(error.value)
