@@ -3,9 +3,11 @@
 import logging
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from bmapest_ray.base.errors import InvalidInput
 
@@ -25,8 +27,16 @@ def import_ray() -> ModuleType:
         os.environ.setdefault(name, value)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
+    from ray._private import worker
 
+    worker.print_to_stdstream = _log_instead_of_print
     return ray
+
+
+def _log_instead_of_print(data: Mapping[str, Any], ignore_prefix: bool = True) -> None:  # noqa: ARG001
+    """Take Ray's messages about its workers off stdout, which belongs to the program's result."""
+    for line in data.get("lines", ()):
+        logging.getLogger("bmapest_ray.ray").info("%s", line)
 
 
 @dataclass(frozen=True)

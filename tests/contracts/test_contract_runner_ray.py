@@ -1,7 +1,6 @@
 """The contract on Ray actors, and what only they can do: survive. One Ray instance for all."""
 
 import os
-import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -41,45 +40,33 @@ def play(**settings: float) -> RayRunner:
 
 @pytest.mark.usefixtures("cluster")
 class TestSurvival:
-    def test_a_task_that_loses_its_worker_runs_again(self, tmp_path: Path) -> None:
-        runner = play()
+    def test_a_task_runs_again_when_its_worker_dies_but_not_for_ever(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        runner = play(retries=1)
         tasks = [Task(f"t{i}", {"value": i}) for i in range(6)]
         tasks.insert(1, Task("unlucky", {"exit_once": str(tmp_path / "flag"), "value": "alive"}))
+        tasks.insert(2, Task("poison", {"die": True}))
         done = run_all(runner, tasks)
         runner.shutdown()
         assert done["unlucky"].value == "alive"
-        assert done["unlucky"].attempts == 2
+        assert done["poison"].attempts == 2
+        failure = done["poison"].failure
+        assert failure is not None
+        assert failure.status is JobStatus.LOST
+        assert "died 2 times" in failure.message
         assert [done[f"t{i}"].value for i in range(6)] == list(range(6))
-        assert all(done[f"t{i}"].failure is None for i in range(6))
+        assert capsys.readouterr().out == ""  # a program that prints JSON shares this stream
 
-    def test_a_task_that_kills_or_hangs_every_worker_is_given_up(self) -> None:
-        runner = play(retries=1, time_limit_s=0.7)
-        tasks = [
-            Task("fine", {"value": 1}),
-            Task("poison", {"die": True}),
-            Task("hang", {"hang": 1}),
-        ]
-        done = run_all(runner, tasks)
+    def test_a_task_that_hangs_is_stopped(self) -> None:
+        runner = play(retries=0, time_limit_s=1.0)
+        done = run_all(runner, [Task("hang", {"hang": True}), Task("fine", {"value": 1})])
         runner.shutdown()
-        poison, hang = done["poison"], done["hang"]
-        assert poison.failure is not None
-        assert hang.failure is not None
-        assert (poison.failure.status, hang.failure.status) == (JobStatus.LOST, JobStatus.TIMED_OUT)
-        assert poison.attempts == hang.attempts == 2
-        assert "died 2 times" in poison.failure.message
-        assert "within 0.7 s, it was stopped 2 times" in hang.failure.message
+        failure = done["hang"].failure
+        assert failure is not None
+        assert failure.status is JobStatus.TIMED_OUT
+        assert "within 1 s, it was stopped once" in failure.message
         assert done["fine"].value == 1
-
-    def test_a_killed_worker_comes_back_and_nothing_is_lost(self) -> None:
-        runner = play()
-        first = run_all(runner, [Task(f"a{i}", {"sleep": 0.05, "value": i}) for i in range(4)])
-        pids = {int(outcome.worker.rpartition(":")[2]) for outcome in first.values()}
-        for task in (Task(f"b{i}", {"sleep": 0.2, "value": i}) for i in range(6)):
-            runner.submit(task)
-        os.kill(min(pids), signal.SIGKILL)
-        values = [runner.next_done(60) for _ in range(6)]
-        runner.shutdown()
-        assert sorted(o.value for o in values if o is not None) == list(range(6))
 
 
 @pytest.mark.usefixtures("cluster")
