@@ -1,0 +1,174 @@
+"""The commands and their options. Bodies import what they need, so that help stays instant."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="bmapest",
+    help="Brain tissue maps from a few MRI contrasts: solve, compare and choose protocols.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AnatomyOption = Annotated[str, typer.Option(help="mni152, or bids:DIR of probability maps.")]
+SubjectOption = Annotated[
+    str | None, typer.Option(help="Subject; needed where the anatomy has several.")
+]
+MatrixOption = Annotated[int, typer.Option(help="Pixels along each side of the slice; even.")]
+FovOption = Annotated[float, typer.Option(help="Field of view, pixel edge to pixel edge.")]
+SliceOption = Annotated[
+    str,
+    typer.Option("--slice", help="below-top:MM, z:MM (world) or index:N."),
+]
+ProtocolOption = Annotated[
+    str, typer.Option(help="e.g. t1inv,t2prep[1], a preset's name or a YAML file.")
+]
+MixingOption = Annotated[str, typer.Option(help="How tissues share a voxel: compartments|average.")]
+FieldOption = Annotated[str, typer.Option(help="none|analytic|FILE.nii.gz")]
+SnrOption = Annotated[
+    float | None,
+    typer.Option(help="Largest noise-free magnitude over the noise's sd; none is noise-free."),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the noise.")]
+OutOption = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from bmapest_ray import __version__
+
+        typer.echo(f"bmapest {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Brain tissue maps from a few MRI contrasts: solve, compare and choose protocols."""
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="A study file, or a shipped study: quickstart.")],
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", "-o", help="key.sub=value over the study file; repeatable."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on; finished jobs stay.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, run nothing.")] = (
+        False
+    ),
+    runner: Annotated[str | None, typer.Option(help="local (in this process) or ray.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join, e.g. auto; none starts one here.")
+    ] = None,
+    out: OutOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Run a study, to learn which protocol measures the tissues best."""
+    from bmapest_ray.cli.run_command import RunOptions, run_study_command
+
+    options = RunOptions(study, tuple(override or ()), resume, dry_run, runner, address, out, json)
+    raise typer.Exit(run_study_command(options))
+
+
+@app.command()
+def invert(
+    anatomy: AnatomyOption = "mni152",
+    subject: SubjectOption = None,
+    matrix: MatrixOption = 64,
+    fov_mm: FovOption = 216.0,
+    where: SliceOption = "below-top:75",
+    protocol: ProtocolOption = "t1inv,t2prep",
+    mixing: MixingOption = "compartments",
+    signal: Annotated[str, typer.Option(help="What is fitted: magnitude|complex.")] = "magnitude",
+    snr: SnrOption = None,
+    solver: Annotated[str, typer.Option(help="gauss-newton|adam|...")] = "gauss-newton",
+    start: Annotated[
+        str, typer.Option(help="auto|cohort|uniform, or a folder of NIfTI maps.")
+    ] = "auto",
+    b0: FieldOption = "analytic",
+    b1: FieldOption = "analytic",
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Simulate one measurement of a known brain, estimate its maps from it, and score them."""
+    from bmapest_ray.cli.invert_command import InvertOptions, invert_command
+    from bmapest_ray.cli.scene import SceneOptions
+
+    scene = SceneOptions(
+        anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed
+    )
+    invert_command(InvertOptions(scene, signal, solver, start, out, json))
+
+
+@app.command()
+def simulate(
+    anatomy: AnatomyOption = "mni152",
+    subject: SubjectOption = None,
+    matrix: MatrixOption = 64,
+    fov_mm: FovOption = 216.0,
+    where: SliceOption = "below-top:75",
+    protocol: ProtocolOption = "t1inv,t2prep",
+    mixing: MixingOption = "compartments",
+    snr: SnrOption = None,
+    b0: FieldOption = "analytic",
+    b1: FieldOption = "analytic",
+    seed: SeedOption = 0,
+    out: OutOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the k-space (npz) and the magnitude and phase images (NIfTI) of each contrast."""
+    from bmapest_ray.cli.scene import SceneOptions
+    from bmapest_ray.cli.simulate_command import simulate_command
+
+    scene = SceneOptions(
+        anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed
+    )
+    simulate_command(scene, out, json)
+
+
+@app.command()
+def ui(
+    directory: Annotated[
+        Path, typer.Argument(help="A study's folder, or a folder of studies (the newest).")
+    ] = Path("runs"),
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open the MLflow UI of a study, for this machine alone."""
+    from bmapest_ray.cli.ui_command import ui_command
+
+    raise typer.Exit(ui_command(directory, port))
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="A study's folder.")],
+    compare: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two protocols to compare by name.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Write the report of a study: one HTML file that works offline, and a Markdown summary."""
+    from bmapest_ray.cli.report_command import report_command
+
+    report_command(directory, compare, json)
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """Say which versions and devices are here, and what is missing."""
+    from bmapest_ray.cli.doctor_command import doctor_command
+
+    raise typer.Exit(doctor_command(json))

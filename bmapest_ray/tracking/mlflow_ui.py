@@ -1,0 +1,54 @@
+"""The MLflow UI on a study's store, for this machine alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bmapest_ray.base.errors import InvalidInput, MissingInput
+from bmapest_ray.tracking.mlflow_setup import STORE_NAME, default_uri, prepare_environment
+
+LOOPBACK = "127.0.0.1"
+
+
+def find_store(directory: Path) -> Path:
+    """Return the folder with the MLflow store: `directory`, or the newest study inside it.
+
+    Raises
+    ------
+    MissingInput
+        There is no store.
+    """
+    if (directory / STORE_NAME).is_file():
+        return directory
+    stores = sorted(directory.glob(f"*/{STORE_NAME}"), key=lambda path: path.stat().st_mtime)
+    if stores:
+        return stores[-1].parent
+    raise MissingInput(
+        f"the MLflow UI needs a study's folder with {STORE_NAME}, got '{directory}'; run a study "
+        "with 'bmapest run', or name its --out folder"
+    )
+
+
+def ui_command(directory: Path, port: int) -> list[str]:
+    """Return the command that serves a store on the loopback address."""
+    if not 1024 <= port <= 65535:
+        raise InvalidInput(f"port must be from 1024 to 65535, got {port}; try 5000")
+    uri = default_uri(directory)
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port)),
+        *("--backend-store-uri", uri, "--workers", "1"),
+    ]
+
+
+def serve(directory: Path, port: int) -> int:
+    """Serve a store until the user stops it; returns the server's exit code."""
+    prepare_environment()
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # No shell, and every word is ours but the port, a number, and the store's path.
+    with subprocess.Popen(ui_command(directory, port), env=environment) as server:  # noqa: S603
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            return 0
