@@ -69,6 +69,8 @@ class JobRecord:
     subject: str
     slice: str
     draw: int
+    trial: str = ""
+    """``str(key)`` of the trial that asked for it first; others may share it."""
     scores: Scores = field(default_factory=dict)
     message: str = ""
     solver_status: str = ""
