@@ -1,0 +1,192 @@
+"""The inverse problem as one composed objective.
+
+    objective = fidelity @ simulate @ parametrisation (+ prior)
+
+A solver sees only an `Objective`: values, gradients and Gauss-Newton products. Everything has a
+batch axis in front; values have shape ``(batch,)`` in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from bmapest_ray.inversion.loss import Fidelity, Local
+from bmapest_ray.inversion.metric import ScalarMetric
+from bmapest_ray.inversion.parametrisation import Direct, Parametrisation
+from bmapest_ray.inversion.polytope import FaceMetric, face_metric
+from bmapest_ray.inversion.ports import ForwardModel, LinearModel
+from bmapest_ray.inversion.quadratic import dot
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A penalty on maps, minus the log of a prior density up to a constant."""
+
+    @property
+    def name(self) -> str:
+        """Short name."""
+        ...
+
+    def value(self, p: Tensor) -> Tensor:
+        """Penalty of each batch item, float64 ``(batch,)``."""
+        ...
+
+    def gradient(self, p: Tensor) -> Tensor:
+        """Gradient of `value`."""
+        ...
+
+    def curvature(self, p: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return ``dp -> L dp`` with a positive semidefinite curvature (the precision)."""
+        ...
+
+    def blocks(self, p: Tensor) -> Tensor:
+        """Diagonal blocks of the curvature, ``(batch or 1, tissue, tissue, y, x)``."""
+        ...
+
+    def select(self, index: Tensor) -> Self:
+        """Return the prior of some batch items."""
+        ...
+
+
+@dataclass(frozen=True)
+class Point:
+    """The objective at ``x``: maps ``p``, images ``s`` and the value ``(batch,)``."""
+
+    x: Tensor
+    p: Tensor
+    s: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """First and (Gauss-Newton) second order information at a point."""
+
+    gradient: Tensor
+    product: Callable[[Tensor], Tensor]
+
+
+Metric = FaceMetric | ScalarMetric
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Composition of a fidelity, a forward model, a parametrisation and an optional prior.
+
+    Parameters
+    ----------
+    constraint
+        Voxel-wise set that the unknowns stay in: ``"simplex"``, ``"box"`` or ``"none"``.
+    preconditioner
+        Linear model whose diagonal blocks serve as preconditioner; None is the model itself.
+    """
+
+    fidelity: Fidelity
+    model: ForwardModel
+    parametrisation: Parametrisation = field(default_factory=Direct)
+    prior: Prior | None = None
+    constraint: str = "simplex"
+    preconditioner: LinearModel | None = None
+
+    def point(self, x: Tensor) -> Point:
+        """Evaluate the objective: one forward."""
+        p = self.parametrisation.forward(x)
+        s = self.model.forward(p)
+        value = self.fidelity.value(s)
+        if self.prior is not None:
+            value = value + self.prior.value(p)
+        return Point(x, p, s, value)
+
+    def gradient(self, point: Point, local: Local | None = None) -> Tensor:
+        """Gradient with respect to the unknowns: one adjoint."""
+        local = self.fidelity.local(point.s) if local is None else local
+        dp = self.model.vjp(point.p, local.gradient)
+        if self.prior is not None:
+            dp = dp + self.prior.gradient(point.p)
+        return self.parametrisation.vjp(point.x, dp)
+
+    def linearise(self, point: Point) -> Linearisation:
+        """Gradient and Gauss-Newton products; each product costs one jvp and one vjp."""
+        local = self.fidelity.local(point.s)
+        curvature = local.curvature
+        if curvature is None:
+            msg = f"the loss '{self.fidelity.name}' has no Gauss-Newton linearisation"
+            raise NotImplementedError(msg)
+        bend = self.prior.curvature(point.p) if self.prior is not None else None
+
+        def product(dx: Tensor) -> Tensor:
+            dp = self.parametrisation.jvp(point.x, dx)
+            out = self.model.vjp(point.p, curvature(self.model.jvp(point.p, dp)))
+            return self.parametrisation.vjp(point.x, out if bend is None else out + bend(dp))
+
+        return Linearisation(self.gradient(point, local), product)
+
+    def metric(self, point: Point, linearisation: Linearisation) -> Metric:
+        """Constraints and block metric at a point."""
+        blocks = self._data_blocks
+        if blocks is not None and self.prior is not None:
+            blocks = blocks + self.prior.blocks(point.p).to(blocks.dtype)
+        if blocks is not None:
+            blocks = self.parametrisation.blocks(point.x, blocks)
+        if blocks is not None:
+            return face_metric(self.constraint, blocks, self.parametrisation.capacity())
+        gradient = linearisation.gradient
+        bend = dot(gradient, linearisation.product(gradient))
+        return ScalarMetric((bend / dot(gradient, gradient).clamp_min(1e-300)).clamp_min(1e-300))
+
+    @property
+    def constant_metric(self) -> bool:
+        """Whether `metric` is the same at every point."""
+        return self.prior is None and isinstance(self.parametrisation, Direct)
+
+    @cached_property
+    def _data_blocks(self) -> Tensor | None:
+        """Whitened diagonal blocks ``(1, tissue, tissue, y, x)``."""
+        model = self.preconditioner if self.preconditioner is not None else self.model
+        if not isinstance(model, LinearModel):
+            return None
+        return weighted_blocks(model, self.fidelity.weights)[None]
+
+    def select(self, index: Tensor) -> Problem:
+        """Return the problem of some batch items."""
+        prior = None if self.prior is None else self.prior.select(index)
+        return replace(
+            self,
+            fidelity=self.fidelity.select(index),
+            parametrisation=self.parametrisation.select(index),
+            prior=prior,
+        )
+
+
+def feasible(x: Tensor, problem: Problem) -> Tensor:
+    """Euclidean projection of voxel-wise unknowns onto the problem's constraint set."""
+    if problem.constraint == "none":
+        return x
+    metric = identity_metric(x, problem.constraint, problem.parametrisation.capacity())
+    step, _ = metric.minimise(x, torch.zeros_like(x))
+    return metric.tidy(x + step)
+
+
+def identity_metric(x: Tensor, constraint: str, capacity: Tensor | None) -> FaceMetric:
+    """Return the constraint set with the Euclidean metric in every voxel."""
+    identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[None, :, :, None, None]
+    blocks = identity.expand(1, -1, -1, *x.shape[-2:])
+    return face_metric(constraint, blocks, capacity, floor=0.0)
+
+
+def weighted_blocks(model: LinearModel, weights: Tensor) -> Tensor:
+    """Diagonal blocks of ``A^H diag(weights) A``, ``(tissue, tissue, y, x)``.
+
+    Exact where the weights of all channels agree, or where the model offers
+    ``weighted_normal_blocks(weights)``; otherwise the mean weight stands for all channels.
+    """
+    exact = getattr(model, "weighted_normal_blocks", None)
+    if exact is not None:
+        return torch.as_tensor(exact(weights))
+    return model.normal_blocks() * weights.mean()
