@@ -5,7 +5,14 @@ from types import MappingProxyType
 from typing import Final
 
 from bmapest_ray.base.errors import require_choice
-from bmapest_ray.sequence import paper
+from bmapest_ray.sequence import (
+    diffusion,
+    echo_planar,
+    gradient_echo,
+    paper,
+    prepared,
+    spin_echo,
+)
 
 SequenceFunction = Callable[..., None]
 
@@ -20,6 +27,19 @@ SEQUENCES: Final = MappingProxyType(
             paper.flair,
             paper.dwi,
             paper.irflash,
+            gradient_echo.spoiled_gre,
+            gradient_echo.multi_echo_gre,
+            gradient_echo.bssfp,
+            prepared.mprage,
+            prepared.mp2rage,
+            prepared.fingerprinting,
+            spin_echo.spin_echo,
+            spin_echo.tse,
+            spin_echo.flair_tse,
+            spin_echo.dir_tse,
+            diffusion.diffusion_se,
+            diffusion.diffusion_epi,
+            echo_planar.epi,
         )
     }
 )

@@ -90,6 +90,11 @@ class Block:
             return self.adc.delay_s + self.adc.samples * self.adc.dwell_s / 2
         return 0.0
 
+    @property
+    def phase_deg(self) -> float:
+        """Phase of the pulse, 0 without one."""
+        return self.pulse.phase_deg if self.pulse is not None else 0.0
+
 
 @dataclass(frozen=True)
 class AdcReadout:

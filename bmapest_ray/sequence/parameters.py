@@ -1,9 +1,13 @@
-"""Parameters of a sequence function: what its keywords accept, with unit and limits."""
+"""Parameters of a sequence function: what its keywords accept, with unit and limits.
+
+A keyword of a sequence function is one parameter; a keyword whose type is a frozen dataclass (such
+as `Cartesian`) stands for all fields of that class.
+"""
 
 import inspect
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
@@ -32,16 +36,19 @@ Seconds = Annotated[float, Limit("s", 0.0, 60.0)]
 Dwell = Annotated[float, Limit("s", 1e-6, 1e-3)]
 Degrees = Annotated[float, Limit("deg", 0.0, 360.0)]
 AreaPerM = Annotated[float, Limit("1/m", 0.0, 1e6)]
+Count = Annotated[int, Limit("", 0, 10_000)]
+PositiveCount = Annotated[int, Limit("", 1, 10_000)]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One keyword of a sequence function."""
+    """One parameter of a sequence; `group` is the keyword it belongs to, if it is a field."""
 
     name: str
     kind: type
     default: Value
     rule: Limit | Choice | None
+    group: str = ""
 
     def check(self, value: object, where: str) -> Value:
         """Return `value` in this parameter's type.
@@ -74,7 +81,7 @@ class Parameter:
             return value if isinstance(value, bool) and self.kind is bool else None
         if self.kind is str:
             return value if isinstance(value, str) else None
-        if not isinstance(value, int | float) or math.isnan(value):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             return None
         if self.kind is int:
             return int(value) if float(value).is_integer() else None
@@ -83,17 +90,26 @@ class Parameter:
 
 @cache
 def parameters_of(function: Callable[..., None]) -> tuple[Parameter, ...]:
-    """Return the keyword parameters of a sequence function, in the order it declares them."""
+    """Return the parameters of a sequence function, in the order it declares them."""
     hints = get_type_hints(function, include_extras=True)
     keywords = (
         p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY
     )
-    return tuple(_parameter(p.name, hints[p.name], p.default) for p in keywords)
+    return tuple(
+        parameter for p in keywords for parameter in _parameters(p.name, hints[p.name], p.default)
+    )
 
 
-def _parameter(name: str, hint: Any, default: Value) -> Parameter:  # noqa: ANN401 - a type hint
+def _parameters(name: str, hint: Any, default: Any) -> list[Parameter]:  # noqa: ANN401
+    if not is_dataclass(hint):
+        return [_parameter(name, hint, default)]
+    hints = get_type_hints(hint, include_extras=True)
+    return [_parameter(f.name, hints[f.name], getattr(default, f.name), name) for f in fields(hint)]
+
+
+def _parameter(name: str, hint: Any, default: Value, group: str = "") -> Parameter:  # noqa: ANN401
     metadata = getattr(hint, "__metadata__", (None,))
-    return Parameter(name, getattr(hint, "__origin__", hint), default, metadata[0])
+    return Parameter(name, getattr(hint, "__origin__", hint), default, metadata[0], group)
 
 
 def resolve(
@@ -117,3 +133,16 @@ def resolve(
         (name, p.check(values.get(name, p.default), function.__name__))
         for name, p in sorted(known.items())
     )
+
+
+def keywords_of(
+    function: Callable[..., None], resolved: Iterable[tuple[str, Value]]
+) -> dict[str, Any]:
+    """Return resolved parameters as the keywords of a call, fields gathered into their groups."""
+    values, hints = dict(resolved), get_type_hints(function)
+    keywords: dict[str, Any] = {}
+    groups: dict[str, dict[str, Value]] = {}
+    for parameter in parameters_of(function):
+        target = groups.setdefault(parameter.group, {}) if parameter.group else keywords
+        target[parameter.name] = values[parameter.name]
+    return keywords | {name: hints[name](**members) for name, members in groups.items()}

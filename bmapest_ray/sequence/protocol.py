@@ -7,7 +7,7 @@ from functools import cached_property
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.catalogue import sequence_named
-from bmapest_ray.sequence.parameters import Value, resolve
+from bmapest_ray.sequence.parameters import Value, keywords_of, resolve
 from bmapest_ray.sequence.scanner import PAPER_SCANNER, Scanner
 from bmapest_ray.sequence.score import Score
 
@@ -71,6 +71,11 @@ class Contrast:
                 f"'{self.name}' with {self.pause_s} s; correct it"
             )
 
+    def play(self, score: Score) -> None:
+        """Write the sequence into a score, without the pause."""
+        function = sequence_named(self.sequence)
+        function(score, **keywords_of(function, self.parameters))
+
     def with_parameters(self, **values: Value) -> "Contrast":
         """Return the contrast with some parameters replaced."""
         return replace(self, parameters=tuple({**dict(self.parameters), **values}.items()))
@@ -111,7 +116,7 @@ class Chain:
             score.recording = cycle == self.dummy_cycles
             for contrast in self.contrasts:
                 score.begin(contrast.name)
-                sequence_named(contrast.sequence)(score, **dict(contrast.parameters))
+                contrast.play(score)
                 score.wait(contrast.pause_s)
         if not score.readouts:
             raise InvalidInput("a chain must receive at least one line, got none; add a readout")

@@ -38,6 +38,8 @@ class Score:
     ----------
     recording
         Receive windows are played only while this is true (dummy cycles switch it off).
+    begun_s
+        When the contrast of an image began (its last playing), by the name of the image.
     """
 
     def __init__(self, matrix: int, fov_m: float, scanner: Scanner) -> None:
@@ -57,10 +59,13 @@ class Score:
         self.steps = 0
         self.recording = True
         self.contrast = ""
+        self.begun_s: dict[str, float] = {}
+        self._contrast_begun_s = 0.0
         # the same block is asked for many times: build it once
         self.pulse_block = cache(self._pulse_block)
         self.lobes = cache(self._lobes)
         self.readout_block = cache(self._readout_block)
+        self.encoding = cache(self._encoding)
 
     @property
     def time_s(self) -> float:
@@ -70,12 +75,14 @@ class Score:
     def begin(self, contrast: str) -> None:
         """Name the contrast that is played next."""
         self.contrast = contrast
+        self._contrast_begun_s = self.time_s
 
     def image(self, part: str = "") -> int:
         """Return the index of the image of this contrast (or of a named part of it)."""
         name = f"{self.contrast}.{part}" if part else self.contrast
         if name not in self.images:
             self.images.append(name)
+        self.begun_s[name] = self._contrast_begun_s
         return self.images.index(name)
 
     # -- blocks ----------------------------------------------------------------------------------
@@ -134,6 +141,16 @@ class Score:
         """Return ky of a line [1/m]."""
         return (line - self.matrix // 2) / self.fov_m
 
+    def _encoding(self, line: int, x: float = 0.0, z: float = 0.0, rewind: bool = False) -> Block:
+        """Return the lobes that go to a line (or back from it), of one length for all lines."""
+        ky = self.line_area(line)
+        longest = self.lobes(x=x, y=self.line_area(0), z=z)
+        return self.lobes(x=x, y=-ky if rewind else ky, z=z, at_least_s=self.length_s(longest))
+
+    def length_s(self, *blocks: Block) -> float:
+        """Return the time some blocks take together."""
+        return sum(block.steps for block in blocks) * self.scanner.gradient_raster_s
+
     # -- playing ---------------------------------------------------------------------------------
 
     def play(self, block: Block) -> float:
@@ -147,11 +164,18 @@ class Score:
         return begin_s + block.centre_s
 
     def read(
-        self, image: int, line: int, dwell_s: float, phase_deg: float = 0.0, reverse: bool = False
+        self,
+        image: int,
+        line: int,
+        dwell_s: float,
+        phase_deg: float = 0.0,
+        *,
+        reverse: bool = False,
+        receive: bool = True,
     ) -> float:
         """Play the readout of one line of an image and return the time of its centre."""
         block = self.readout_block(dwell_s, phase_deg, reverse)
-        if not self.recording:
+        if not (self.recording and receive):
             return self.play(Block(block.steps, gradients=block.gradients)) + block.centre_s
         centre_s = self.play(block)
         self.readouts.append(AdcReadout(image, line, reverse, self.matrix, dwell_s, centre_s))
@@ -161,19 +185,30 @@ class Score:
         """Play nothing for a while (to the nearest raster step)."""
         self.play(Block(round(duration_s / self.scanner.gradient_raster_s)))
 
-    def wait_until(self, time_s: float, parameter: str, requested_s: float) -> None:
+    def wait_until(
+        self, time_s: float, parameter: str, requested_s: float, share: float = 1.0
+    ) -> None:
         """Play nothing until `time_s`, which a requested echo, inversion or repetition time sets.
+
+        Parameters
+        ----------
+        time_s
+            When the next block begins.
+        parameter, requested_s
+            What was asked for, and its value.
+        share
+            By how much `time_s` moves per second of the parameter (1/2 for half an echo time).
 
         Raises
         ------
         InvalidInput
-            If it has passed already: says by how much `parameter` must be raised.
+            If the time has passed already: says how large the parameter must be.
         """
         steps = round((time_s - self.time_s) / self.scanner.gradient_raster_s)
         if steps < 0:
-            late_s = -steps * self.scanner.gradient_raster_s
+            least_s = requested_s - steps * self.scanner.gradient_raster_s / share
             raise InvalidInput(
-                f"{parameter} of {self.contrast} must be at least {requested_s + late_s:.6g} s for "
+                f"{parameter} of {self.contrast} must be at least {least_s:.6g} s for "
                 f"matrix {self.matrix} on scanner {self.scanner.name}, got {requested_s:.6g} s; "
                 f"raise {parameter} or lower the matrix"
             )
