@@ -85,7 +85,11 @@ class InversionConfig(Section):
     ``uniform``, or a folder of NIfTI maps."""
     prior: str = "none"
     prior_settings: dict[str, float | int | bool | str | None] = Field(default_factory=dict)
-    constraints: Literal["simplex", "box", "none"] = "simplex"
+    parametrisation: str = "direct"
+    parametrisation_settings: dict[str, float | int | bool | str | None] = Field(
+        default_factory=dict
+    )
+    constraints: Literal["auto", "simplex", "box", "none"] = "auto"
     engine: str = "auto"
     tolerance: float = Field(default=1e-4, gt=0)
 

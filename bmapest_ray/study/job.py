@@ -1,0 +1,155 @@
+"""One job: simulate a subject's data, estimate the maps from them, score the estimate."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bmapest_ray.base.errors import require_choice
+from bmapest_ray.base.threads import limit_threads
+from bmapest_ray.simulate.cache import default_directory
+from bmapest_ray.study.cache import JobCache
+from bmapest_ray.study.data import SimulatedData, simulate_data
+from bmapest_ray.study.records import Scores
+from bmapest_ray.study.spec import JobSpec
+from bmapest_ray.study.status import JobStatus
+
+if TYPE_CHECKING:
+    from bmapest_ray.inversion.result import Inversion, Step
+
+WORK = f"{__name__}:work"
+"""Name of the work function that a runner calls for a study."""
+
+_CURVE_POINTS = 100
+"""Longest convergence curve that is kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class JobResult:
+    """What a job found; an expected failure is a status, not an exception."""
+
+    id: str
+    status: JobStatus
+    solver_status: str
+    message: str
+    scores: Scores
+    maps: NDArray[np.float32]
+    """Shape `(tissue, y, x)`."""
+    truth: NDArray[np.float32]
+    """Shape `(tissue, y, x)`."""
+    affine: NDArray[np.float64]
+    """Shape `(4, 4)`: pixel index `(x, y, 0)` to RAS world millimetres."""
+    history: tuple[Mapping[str, float], ...] = ()
+    iterations: int = 0
+    seconds: float = 0.0
+    setup_seconds: float = 0.0
+    total_seconds: float = 0.0
+    scan_time_s: float = 0.0
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def work(spec: JobSpec, state: dict[str, Any]) -> JobResult:
+    """Run a job in a worker, whose `state` keeps the cache and names device and folder."""
+    if "cache" not in state:
+        limit_threads(1)
+        folder = state.get("cache_dir")
+        state["cache"] = JobCache(state.get("device", "cpu"), Path(folder) if folder else None)
+    return run_job(spec, state["cache"], state.get("checkpoint_dir"))
+
+
+def run_job(
+    spec: JobSpec, cache: JobCache | None = None, checkpoint_dir: str | Path | None = None
+) -> JobResult:
+    """Simulate, estimate and score.
+
+    Parameters
+    ----------
+    spec
+        All that decides the result.
+    cache
+        Operators and maps that earlier jobs of this process left.
+    checkpoint_dir
+        Where the solve keeps its state, so that a job that lost its worker goes on.
+
+    Returns
+    -------
+    JobResult
+        With status DONE, or DIVERGED where the solver gave no maps; the latter has no scores.
+
+    Raises
+    ------
+    InvalidInput
+        If maps, fields, protocol and settings do not fit together.
+    """
+    from bmapest_ray.metrics.scorecard import scorecard
+
+    cache = cache or JobCache(folder=default_directory())
+    started, setup_before = time.perf_counter(), cache.setup_seconds
+    data = simulate_data(spec, cache)
+    solved = _solve(spec, cache, data, checkpoint_dir)
+    has_maps = solved.status.has_maps
+    maps = solved.maps.detach().cpu()
+    return JobResult(
+        id=spec.id,
+        status=JobStatus.DONE if has_maps else JobStatus.DIVERGED,
+        solver_status=str(solved.status),
+        message=solved.message,
+        scores=_finite(scorecard(maps, data.truth)) if has_maps else {},
+        maps=maps.numpy().astype(np.float32),
+        truth=data.truth.fraction.numpy(),
+        affine=data.truth.affine,
+        history=thin(solved.history),
+        iterations=solved.iterations,
+        seconds=solved.seconds,
+        setup_seconds=cache.setup_seconds - setup_before,
+        total_seconds=time.perf_counter() - started,
+        scan_time_s=spec.protocol.scan_time_s(spec.model.matrix, spec.anatomy.fov_m),
+        data=data.description,
+    )
+
+
+def _solve(
+    spec: JobSpec, cache: JobCache, data: SimulatedData, checkpoint_dir: str | Path | None
+) -> "Inversion":
+    from bmapest_ray.inversion.checkpoint import Checkpoint
+    from bmapest_ray.inversion.solve import invert
+    from bmapest_ray.simulate.measurement import Signal, measure
+
+    solve = spec.solve
+    require_choice("inversion.prior", solve.prior, ("none",))
+    require_choice("inversion.parametrisation", solve.parametrisation, ("direct",))
+    part = spec.anatomy
+    maps = cache.truth(part, spec.model.matrix)  # only for the fields on its pixels
+    built = cache.operator(spec.protocol, spec.model, maps, part.matrix, part.fov_m)
+    checkpoint = Path(checkpoint_dir) / f"{spec.id}.pt" if checkpoint_dir else None
+    return invert(
+        measure(data.images, Signal(spec.signal), data.sigma),
+        built.operator,
+        solver=solve.solver,
+        start=cache.start(part, solve).to(built.operator.device),
+        constraints=solve.constraints,
+        checkpoint=Checkpoint(checkpoint) if checkpoint else None,
+    )
+
+
+def thin(history: "Sequence[Step]", most: int = _CURVE_POINTS) -> tuple[dict[str, float], ...]:
+    """Keep at most `most` steps, evenly spaced, the first and the last among them."""
+    last = len(history) - 1
+    kept = sorted({round(i * last / max(1, most - 1)) for i in range(most)} & set(range(last + 1)))
+    if last < most:
+        kept = list(range(last + 1))
+    names = ("iteration", "objective", "relative_decrease", "projected_gradient", "seconds")
+    return tuple({name: getattr(history[i], name) for name in names} for i in kept)
+
+
+def _finite(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Write a score that is not a finite number as None."""
+    return {
+        tissue: {name: value if math.isfinite(value) else None for name, value in row.items()}
+        for tissue, row in scores.items()
+    }

@@ -1,0 +1,188 @@
+"""The parts of a job from the sections of a study, each checked as it is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from bmapest_ray.anatomy.catalog import Anatomy
+from bmapest_ray.anatomy.maps import subject_name
+from bmapest_ray.anatomy.nifti import content_sha256
+from bmapest_ray.base.digests import digest
+from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
+from bmapest_ray.inversion.settings import SolverSettings
+from bmapest_ray.study.config import DataConfig, InversionConfig, StudyConfig
+from bmapest_ray.study.spec import FieldPart, ModelPart, Settings, SolvePart
+from bmapest_ray.tissue.mixing import Mixing
+from bmapest_ray.tissue.table import PAPER_3T, TissueTable, load_table
+
+TABLES = {"paper-3t": PAPER_3T}
+COHORT_MINIMUM = 2
+"""From so many other subjects on, ``start: auto`` is their mean."""
+
+_solver_settings = TypeAdapter(SolverSettings)
+
+
+def subjects_named(
+    wanted: str | Sequence[str], anatomy: Anatomy, splits: str | None, key: str
+) -> tuple[str, ...]:
+    """Return the subjects of ``all``, a split or a list.
+
+    Raises
+    ------
+    InvalidInput
+        For a subject or a split that is unknown, with the closest one.
+    """
+    if wanted == "all":
+        return anatomy.subjects
+    if isinstance(wanted, str):
+        named = _read_splits(splits, key)
+        wanted = named[require_choice(f"{key} (all, a list or a split)", wanted, named)]
+    names = tuple(dict.fromkeys(subject_name(name) for name in wanted))
+    if not names:
+        raise InvalidInput(f"{key} must name at least one subject, got none; use all")
+    return tuple(require_choice(f"a subject of {anatomy.spec}", n, anatomy.subjects) for n in names)
+
+
+def _read_splits(path: str | None, key: str) -> dict[str, list[str]]:
+    if path is None:
+        return {}
+    if not Path(path).is_file():
+        raise MissingInput(f"anatomy.splits must be a file, got {path}; correct the path")
+    raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    ok = isinstance(raw, dict) and all(
+        isinstance(names, list) and all(isinstance(n, str) for n in names) for names in raw.values()
+    )
+    if not ok:
+        raise InvalidInput(
+            f"{path} must map split names to lists of quoted subjects for {key}; "
+            'write tune: ["04", "05"]'
+        )
+    return dict(raw)
+
+
+def model_part(config: StudyConfig) -> ModelPart:
+    """Return the model that is fitted."""
+    table = tissue_table(config.tissue_table)
+    return ModelPart(
+        tissue_table=table,
+        tissue=table.digest,
+        mixing=require_choice("mixing", config.mixing, [m.value for m in Mixing]),
+        b0=field_part(config.fields.b0, "fields.b0"),
+        b1=field_part(config.fields.b1, "fields.b1"),
+        matrix=config.anatomy.matrix,
+        engine=config.inversion.engine,
+        tolerance=config.inversion.tolerance,
+    )
+
+
+def data_part(data: DataConfig, model: ModelPart) -> ModelPart:
+    """Return the model that makes the data: the fitted one, but for what `data` changes."""
+    table = tissue_table(data.tissue_table) if data.tissue_table else model.tissue_table
+    table = table.perturbed(data.tissue) if data.tissue else table
+    mixing = data.mixing or model.mixing
+    return ModelPart(
+        tissue_table=table,
+        tissue=table.digest,
+        mixing=require_choice("data.mixing", mixing, [m.value for m in Mixing]),
+        b0=field_part(data.b0, "data.b0") if data.b0 else model.b0,
+        b1=field_part(data.b1, "data.b1") if data.b1 else model.b1,
+        matrix=data.matrix or model.matrix,
+        engine=data.engine,
+        tolerance=model.tolerance,
+    )
+
+
+def tissue_table(name: str) -> TissueTable:
+    """Return a named tissue table, or one from a YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        return load_table(name)
+    return TABLES[require_choice("tissue_table (or a YAML file)", name, TABLES)]
+
+
+def field_part(choice: str, key: str) -> FieldPart:
+    """Return a field with the digest of its file."""
+    if choice in ("none", "analytic"):
+        return FieldPart(choice, choice)
+    path = Path(choice)
+    if not path.is_file():
+        raise MissingInput(f"{key} must be none, analytic or a file, got {choice}; correct it")
+    return FieldPart(str(path.resolve()), content_sha256(path))
+
+
+def solve_part(
+    inversion: InversionConfig, anatomy: Anatomy, subject: str, cohort: Sequence[str]
+) -> SolvePart:
+    """Return how one subject's maps are solved for.
+
+    Parameters
+    ----------
+    cohort
+        Subjects that may serve as cohort; the subject itself is left out here.
+    """
+    others = [name for name in cohort if name != subject]
+    start = inversion.start
+    if start == "auto":
+        start = "cohort" if len(others) >= COHORT_MINIMUM else "uniform"
+    if start == "cohort" and not others:
+        raise InvalidInput(
+            f"start 'cohort' needs subjects other than {subject}, {anatomy.spec} offers none; "
+            "use start 'uniform'"
+        )
+    uses_cohort = "cohort" in (start, inversion.prior) or inversion.prior == "pca"
+    used = tuple((n, anatomy.digest(n)) for n in others) if uses_cohort else ()
+    return SolvePart(
+        solver=solver_settings(inversion.solver, inversion.settings),
+        start=start,
+        start_content=_start_content(start, subject),
+        prior=inversion.prior,
+        prior_settings=_sorted(inversion.prior_settings),
+        parametrisation=inversion.parametrisation,
+        parametrisation_settings=_sorted(inversion.parametrisation_settings),
+        constraints=None if inversion.constraints == "auto" else inversion.constraints,
+        cohort=used,
+    )
+
+
+def solver_settings(name: str, settings: Mapping[str, Any]) -> SolverSettings:
+    """Return checked solver settings.
+
+    Raises
+    ------
+    InvalidInput
+        For an unknown solver, setting or value.
+    """
+    known = [f.name for f in fields(SolverSettings) if f.name != "name"]
+    for key in settings:
+        require_choice("a key of inversion.settings", key, known)
+    try:
+        return _solver_settings.validate_python({"name": name, **settings})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        if not where:
+            raise InvalidInput(text) from None
+        raise InvalidInput(
+            f"inversion.settings.{where} is wrong: {text.lower()}, got {first['input']!r}"
+        ) from None
+
+
+def _start_content(start: str, subject: str) -> str:
+    """Return the digest of the maps in a folder that a solve starts from."""
+    if start in ("cohort", "uniform"):
+        return ""
+    files = sorted(Path(start).glob(f"sub-{subject}/anat/*_probseg.nii*"))
+    if not files:
+        raise MissingInput(
+            f"inversion.start must be auto, cohort, uniform or a folder of maps, {start} holds "
+            f"none of subject {subject}; correct it"
+        )
+    return digest([content_sha256(path) for path in files])
+
+
+def _sorted(settings: Mapping[str, Any]) -> Settings:
+    return tuple(sorted(settings.items()))
