@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bmapest_ray.anatomy.nifti import load_volume
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.figures.panel import draw_panel, truth_estimate_difference
 from bmapest_ray.study.records import JobRecord
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-
-def read_slice(path: Path) -> NDArray[np.float32]:
-    """Read a one-slice NIfTI. Shape `(y, x)`."""
-    import nibabel
-
-    data = nibabel.Nifti1Image.from_filename(path).get_fdata(dtype=np.float32)
-    return np.asarray(data.reshape(data.shape[:2]).T, dtype=np.float32)
 
 
 def read_maps(job: JobRecord, directory: Path, prefix: str = "") -> NDArray[np.float32] | None:
@@ -37,7 +30,7 @@ def read_maps(job: JobRecord, directory: Path, prefix: str = "") -> NDArray[np.f
     names = [job.files.get(f"{prefix}{tissue}") for tissue in TISSUES]
     if any(name is None for name in names):
         return None
-    return np.stack([read_slice(directory / str(name)) for name in names])
+    return np.stack([load_volume(directory / str(name)).data[0] for name in names])
 
 
 def job_panel(job: JobRecord, directory: Path) -> "Image | None":

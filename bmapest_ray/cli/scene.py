@@ -1,0 +1,93 @@
+"""What ``invert`` and ``simulate`` share: one subject, one slice, one protocol, one noise draw."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bmapest_ray.base.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from bmapest_ray.study.config import StudyConfig
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What is measured, and how; the options of the command line by their names."""
+
+    anatomy: str
+    subject: str | None
+    matrix: int
+    fov_mm: float
+    where: str
+    protocol: str
+    mixing: str
+    snr: float | None
+    b0: str
+    b1: str
+    seed: int
+
+    def study(self, **sections: Any) -> "StudyConfig":  # noqa: ANN401 - sections are plain data
+        """Return the study that holds this scene as its only job.
+
+        Parameters
+        ----------
+        sections
+            Further sections of the study.
+
+        Raises
+        ------
+        InvalidInput, MissingInput
+            If the scene breaks a rule or does not say which subject.
+        """
+        from bmapest_ray.study.loading import parse_study
+
+        return parse_study(
+            {
+                "name": "single",
+                "question": "What are the tissue maps of this slice?",
+                "anatomy": {
+                    "source": self.anatomy,
+                    "subjects": [self._subject()],
+                    "slices": [self.where],
+                    "matrix": self.matrix,
+                    "fov_mm": self.fov_mm,
+                },
+                "protocols": [self.protocol],
+                "fields": {"b0": self.b0, "b1": self.b1},
+                "mixing": self.mixing,
+                "noise": {"snr": self.snr, "seed": self.seed},
+                **sections,
+            }
+        )
+
+    def _subject(self) -> str:
+        from bmapest_ray.anatomy.catalog import open_anatomy
+
+        if self.subject is not None:
+            return self.subject
+        subjects = open_anatomy(self.anatomy).subjects
+        if len(subjects) == 1:
+            return subjects[0]
+        raise InvalidInput(
+            f"--subject must name one of {', '.join(subjects)} where an anatomy has several, got "
+            "none; add it"
+        )
+
+
+def output_folder(out: Path | None, default: str) -> Path:
+    """Return the folder to write to, made if needed.
+
+    Raises
+    ------
+    InvalidInput
+        It cannot be made or written to.
+    """
+    from bmapest_ray.study.files import replace_text, writing
+
+    folder = Path("runs") / default if out is None else out
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        replace_text(probe, "")
+        probe.unlink()
+    return folder
