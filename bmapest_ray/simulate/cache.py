@@ -1,0 +1,141 @@
+"""Factors of chains on disk and in memory, with size limits.
+
+One file per chain, written atomically. A file that cannot be read (cut in half, of another
+version) is rebuilt. Files hold tensors only and are loaded without unpickling objects.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bmapest_ray.simulate.factors import ImageFactors
+
+CACHE_VERSION = 1
+_UNREADABLE = (
+    RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def default_directory() -> Path:
+    """Return the folder of the disk cache: ``BMAPEST_CACHE``, else under ``XDG_CACHE_HOME``."""
+    chosen = os.environ.get("BMAPEST_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "bmapest_ray"
+
+
+class FactorCache:
+    """Finds or builds the factors of a chain.
+
+    Parameters
+    ----------
+    directory
+        Folder on disk, or None for memory only.
+    disk_limit_gb, memory_limit_gb
+        The least recently used entries go first when a limit is passed.
+    """
+
+    def __init__(
+        self,
+        directory: Path | None,
+        *,
+        disk_limit_gb: float = 4.0,
+        memory_limit_gb: float = 2.0,
+    ) -> None:
+        self.directory = directory
+        self.disk_limit_gb = disk_limit_gb
+        self.memory_limit_gb = memory_limit_gb
+        self._memory: OrderedDict[str, tuple[ImageFactors, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(
+        self, key: str, build: Callable[[], tuple[ImageFactors, ...]]
+    ) -> tuple[ImageFactors, ...]:
+        """Return the factors under ``key``: from memory, from disk, or built and stored."""
+        with self._lock:
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key]
+        factors = self._read(key)
+        if factors is None:
+            factors = build()
+            self._write(key, factors)
+        self._remember(key, factors)
+        return factors
+
+    def _remember(self, key: str, factors: tuple[ImageFactors, ...]) -> None:
+        with self._lock:
+            self._memory[key] = factors
+            while len(self._memory) > 1 and self._held_gb() > self.memory_limit_gb:
+                self._memory.popitem(last=False)
+
+    def _held_gb(self) -> float:
+        return sum(_bytes(factors) for factors in self._memory.values()) / 2**30
+
+    def _path(self, key: str) -> Path | None:
+        return None if self.directory is None else self.directory / f"{key}.factors"
+
+    def _read(self, key: str) -> tuple[ImageFactors, ...] | None:
+        path = self._path(key)
+        if path is None or not path.is_file():
+            return None
+        try:
+            content = torch.load(path, weights_only=True)
+            if content["version"] != CACHE_VERSION or content["key"] != key:
+                return None
+            factors = tuple(
+                ImageFactors(kspace=k, object_=o, error=float(e))
+                for k, o, e in zip(
+                    content["kspace"], content["object"], content["error"], strict=True
+                )
+            )
+            path.touch()
+        except _UNREADABLE:
+            return None
+        return factors
+
+    def _write(self, key: str, factors: tuple[ImageFactors, ...]) -> None:
+        path = self._path(key)
+        if path is None:
+            return
+        content = {
+            "version": CACHE_VERSION,
+            "key": key,
+            "kspace": [f.kspace for f in factors],
+            "object": [f.object_ for f in factors],
+            "error": [f.error for f in factors],
+        }
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+            os.close(handle)
+            torch.save(content, name)
+            Path(name).replace(path)
+            self._shrink()
+        except OSError:
+            # a cache that cannot be written costs time, not results
+            return
+
+    def _shrink(self) -> None:
+        assert self.directory is not None  # noqa: S101 - only called after a write
+        files = sorted(self.directory.glob("*.factors"), key=lambda p: p.stat().st_mtime)
+        held = sum(path.stat().st_size for path in files)
+        while len(files) > 1 and held > self.disk_limit_gb * 2**30:
+            oldest = files.pop(0)
+            held -= oldest.stat().st_size
+            oldest.unlink(missing_ok=True)
+
+
+def _bytes(factors: tuple[ImageFactors, ...]) -> int:
+    return sum(t.numel() * t.element_size() for f in factors for t in (f.kspace, f.object_))

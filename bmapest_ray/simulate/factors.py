@@ -1,0 +1,234 @@
+"""Low-rank factors of one chain for compartments: ``signal = sum_r K_r F(W_r p)``.
+
+For one image the voxel factors of all samples form a matrix ``M[(line, sample), (tissue, voxel)]``
+without the nominal Fourier kernel. It is ``D A``: rows of ``A`` are (hearing, time node), ``D``
+interpolates to the samples. With ``M ~ U S V^H`` the k-space weights are ``K = U`` and the object
+weights ``W = U^H M``. ``U`` comes from a few hundred voxels that cover the fields, then the error
+is measured on other voxels and the basis grown until the tolerance holds; ``M`` is never formed
+for all voxels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from bmapest_ray.base.errors import SimulationError
+from bmapest_ray.base.seeding import generator
+from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
+from bmapest_ray.simulate.chain import ChainModel
+from bmapest_ray.simulate.encode import Group
+from bmapest_ray.simulate.hearing import Hearings, sample_index
+from bmapest_ray.simulate.rows import ImageRows, group_rows
+from bmapest_ray.simulate.voxels import decay, precession
+from bmapest_ray.tissue.fields import Fields
+from bmapest_ray.tissue.table import TissueTable
+
+_BASIS_VOXELS = 96
+_TEST_VOXELS = 128
+_MAX_RANK = 96
+_BLOCK_VOXELS = 4096
+
+
+@dataclass(frozen=True)
+class ImageFactors:
+    """Factors of one image.
+
+    Parameters
+    ----------
+    kspace
+        Weights in k-space on the acquisition grid, zero where nothing is acquired.
+        Shape ``(rank, ky, kx)``, complex.
+    object_
+        Weights of the object: density included. Shape ``(rank, tissue, y, x)``, complex.
+    error
+        Relative truncation error measured on voxels that did not make the basis.
+    """
+
+    kspace: torch.Tensor
+    object_: torch.Tensor
+    error: float
+
+
+class FactorBuilder:
+    """Builds the factors of a chain.
+
+    Parameters
+    ----------
+    model
+        The chain; its object grid must be the acquisition grid.
+    table, fields
+        The object.
+    tolerance
+        Largest relative truncation error.
+    """
+
+    def __init__(
+        self, model: ChainModel, table: TissueTable, fields: Fields, tolerance: float
+    ) -> None:
+        self.model = model
+        self.table = table
+        self.tolerance = tolerance
+        self.b0_hz = fields.b0_hz.double().flatten()
+        self.b1 = fields.b1.double().flatten()
+        self.positions_m = model.grid.positions_m()[:, :2]
+        self.amplitudes: TissueAmplitudes = tissue_amplitudes(
+            model, table, self.b1, tolerance=min(1e-7, tolerance / 30)
+        )
+        self.b1_weights = self.amplitudes.weights(self.b1)
+        self._density = table.column("pd")
+
+    def build(self, dtype: torch.dtype) -> tuple[ImageFactors, ...]:
+        """Return the factors of every image of the chain.
+
+        Raises
+        ------
+        SimulationError
+            If the tolerance cannot be reached.
+        """
+        images = range(len(self.model.table.images))
+        return tuple(self._image(image, dtype) for image in images)
+
+    def _image(self, image: int, dtype: torch.dtype) -> ImageFactors:
+        rows = group_rows(self.model, image)
+        order = self._voxel_order()
+        test = order[:_TEST_VOXELS]
+        tested = rows.scaled(self._columns(rows, test))
+        used = order[_TEST_VOXELS : _TEST_VOXELS + _BASIS_VOXELS]
+        if not len(used):
+            used = test
+        while True:
+            basis, error = best_basis(
+                rows.scaled(self._columns(rows, used)), tested, self.tolerance
+            )
+            if error <= self.tolerance:
+                break
+            if basis.shape[1] >= _MAX_RANK or len(used) >= len(order):
+                msg = (
+                    f"the low-rank operator must be within {self.tolerance:.1g} of the exact one, "
+                    f"got {error:.1g} at rank {basis.shape[1]}; raise the tolerance or use the "
+                    "exact engine"
+                )
+                raise SimulationError(msg)
+            used = (
+                order[_TEST_VOXELS : _TEST_VOXELS + 2 * len(used)]
+                if len(used) * 2 + (_TEST_VOXELS) <= len(order)
+                else order
+            )
+        coefficients = rows.coefficients(basis)
+        return ImageFactors(
+            kspace=scatter_kspace(self.model, rows, coefficients, image).to(dtype),
+            object_=self._object(rows, rows.dual(basis), dtype),
+            error=error,
+        )
+
+    def _voxel_order(self) -> torch.Tensor:
+        """Return voxels in an order whose every prefix covers B0 and B1: extremes, then random."""
+        count = len(self.b0_hz)
+        shuffled = torch.randperm(count, generator=generator("lowrank-voxels", count))
+        extremes = torch.stack(
+            [self.b0_hz.argmin(), self.b0_hz.argmax(), self.b1.argmin(), self.b1.argmax()]
+        )
+        rest = shuffled[~torch.isin(shuffled, extremes)]
+        return torch.cat([rest[:_TEST_VOXELS], extremes, rest[_TEST_VOXELS:]])
+
+    def _columns(self, rows: ImageRows, voxels: torch.Tensor) -> torch.Tensor:
+        """Return ``A`` for some voxels, ``(row, tissue * voxel)``, complex128."""
+        parts = []
+        for group in rows.groups:
+            factor = self._factor(group, voxels)  # (node, tissue, voxel)
+            amplitude = self.amplitudes.values[group.hearings] @ self.b1_weights[:, voxels].to(
+                torch.complex128
+            )
+            shift = self._shift(group, voxels)  # (hearing, voxel)
+            block = (amplitude * shift[:, None])[:, None] * factor[None]
+            parts.append(block.flatten(0, 1).flatten(1))
+        return torch.cat(parts)
+
+    def _factor(self, group: Group, voxels: torch.Tensor) -> torch.Tensor:
+        """Return decay, precession and density at the nodes, ``(node, tissue, voxel)``."""
+        profile = group.profile
+        time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
+        turning = precession(self.b0_hz[voxels], time, torch.complex128)
+        columns = [self.table.column(row) for row in ("t2_s", "t2dash_s", "diffusivity_m2_per_s")]
+        fading = decay(profile, *columns) * self._density
+        return turning[:, None] * fading[:, :, None]
+
+    def _shift(self, group: Group, voxels: torch.Tensor) -> torch.Tensor:
+        """Return ``exp(-2 pi i (k - k_nominal) . x)``, ``(hearing, voxel)``."""
+        hearings: Hearings = self.model.hearings
+        offset_y = hearings.ky_per_m - hearings.nominal_ky_per_m
+        offset_x = group.trace.kx_per_m[0] - group.trace.nominal_kx_per_m[0]
+        ky = torch.from_numpy(offset_y[group.hearings])
+        x, y = self.positions_m[voxels].T
+        phase = -2 * torch.pi * (ky[:, None] * y + offset_x * x)
+        return torch.polar(torch.ones_like(phase), phase)
+
+    def _object(self, rows: ImageRows, dual: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return ``W = dual^H A`` for all voxels, ``(rank, tissue, y, x)``."""
+        matrix, tissues, rank = self.model.grid.matrix, len(self._density), dual.shape[1]
+        count = matrix * matrix
+        weights = torch.zeros((rank, tissues, count), dtype=dtype)
+        for start in range(0, count, _BLOCK_VOXELS):
+            voxels = torch.arange(start, min(start + _BLOCK_VOXELS, count))
+            weights[..., voxels] = self._object_block(rows, dual, voxels).to(dtype)
+        return weights.view(rank, tissues, matrix, matrix)
+
+    def _object_block(
+        self, rows: ImageRows, dual: torch.Tensor, voxels: torch.Tensor
+    ) -> torch.Tensor:
+        interpolation = self.b1_weights[:, voxels].to(torch.complex128)
+        total = torch.zeros(
+            (dual.shape[1], len(self._density), len(voxels)), dtype=torch.complex128
+        )
+        for group, span in zip(rows.groups, rows.spans, strict=True):
+            nodes = len(group.profile.nodes.time_s)
+            part = dual[span].view(-1, nodes, dual.shape[1]).conj()
+            shift = self._shift(group, voxels)[:1]
+            # (node, rank, tissue, b1) summed over the hearings of the group
+            summed = torch.einsum("hlr,htb->lrtb", part, self.amplitudes.values[group.hearings])
+            factor = self._factor(group, voxels) * shift
+            for node in range(nodes):
+                total += (summed[node] @ interpolation) * factor[node]
+        return total * self._half_sample(voxels)
+
+    def _half_sample(self, voxels: torch.Tensor) -> torch.Tensor:
+        """Return ``exp(-i pi x / FOV)``: samples lie half a step off the grid of the FFT."""
+        phase = -torch.pi / self.model.table.fov_m * self.positions_m[voxels, 0]
+        return torch.polar(torch.ones_like(phase), phase)
+
+
+def best_basis(
+    used: torch.Tensor, tested: torch.Tensor, tolerance: float
+) -> tuple[torch.Tensor, float]:
+    """Return an orthonormal basis of the used columns and its error on the tested ones."""
+    left, _, _ = torch.linalg.svd(used, full_matrices=False)
+    left = left[:, :_MAX_RANK]
+    captured = (left.conj().T @ tested).abs().square().sum(dim=1).cumsum(dim=0)
+    total = tested.abs().square().sum()
+    residual = ((total - captured).clamp(min=0) / total).sqrt()
+    enough = np.flatnonzero(residual.numpy() <= 0.7 * tolerance)
+    rank = int(enough[0]) + 1 if enough.size else left.shape[1]
+    basis = left[:, :rank]
+    missed = tested - basis @ (basis.conj().T @ tested)
+    return basis, float(missed.norm() / tested.norm())
+
+
+def scatter_kspace(
+    model: ChainModel, rows: ImageRows, coefficients: torch.Tensor, image: int
+) -> torch.Tensor:
+    """Scatter ``K = D Y`` of one image to the grid, ``(rank, ky, kx)``."""
+    table = model.table
+    matrix, rank = table.matrix, coefficients.shape[1]
+    kspace = torch.zeros((rank, matrix * matrix), dtype=coefficients.dtype)
+    counts = torch.zeros(matrix * matrix, dtype=torch.float64)
+    for number, readout in enumerate(table.readouts):
+        if readout.image != image:
+            continue
+        index = readout.line * matrix + torch.from_numpy(sample_index(table, number))
+        counts[index] += 1
+        if number in rows.lines:
+            kspace[:, index] += (rows.interpolation(number) @ coefficients[rows.lines[number]]).T
+    return (kspace / counts.clamp(min=1)).view(rank, matrix, matrix)

@@ -1,0 +1,283 @@
+"""From a protocol and an object to an operator: the one place that chooses an engine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+
+from bmapest_ray.base.digests import digest
+from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.sequence.protocol import Chain, Protocol
+from bmapest_ray.sequence.score import Score
+from bmapest_ray.simulate.average import AverageOperator
+from bmapest_ray.simulate.cache import CACHE_VERSION, FactorCache
+from bmapest_ray.simulate.chain import ChainModel, prepare_chain
+from bmapest_ray.simulate.exact import CompartmentOperator
+from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
+from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.simulate.lowrank import LowRankOperator
+from bmapest_ray.simulate.reference import ReferenceOperator
+from bmapest_ray.tissue.fields import Fields
+from bmapest_ray.tissue.mixing import Mixing
+from bmapest_ray.tissue.table import TissueTable
+
+NODE_TOLERANCE = 1e-6
+"""Largest error of the interpolation in time within a readout."""
+
+
+class Engine(StrEnum):
+    """How the signal is computed; ``AUTO`` takes the fastest that is exact enough."""
+
+    AUTO = "auto"
+    REFERENCE = "reference"
+    EXACT = "exact"
+    LOWRANK = "lowrank"
+
+
+AnyOperator = CompartmentOperator | LowRankOperator | AverageOperator | ReferenceOperator
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an operator is computed; nothing here changes what it computes beyond its tolerance.
+
+    Parameters
+    ----------
+    engine
+        ``auto``, or one to force.
+    tolerance
+        Relative truncation error of the low-rank engine.
+    device
+        ``cpu`` or a CUDA device.
+    double
+        complex128 instead of complex64.
+    memory_budget_gb
+        Bound on temporary arrays.
+    """
+
+    engine: Engine = Engine.AUTO
+    tolerance: float = 1e-4
+    device: str = "cpu"
+    double: bool = False
+    memory_budget_gb: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not 1e-7 <= self.tolerance < 1:
+            msg = f"the tolerance must be in [1e-7, 1), got {self.tolerance}; 1e-4 is the default"
+            raise InvalidInput(msg)
+        if not self.memory_budget_gb > 0:
+            msg = f"memory_budget_gb must be positive, got {self.memory_budget_gb}; raise it"
+            raise InvalidInput(msg)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Complex dtype of the computation."""
+        return torch.complex128 if self.double else torch.complex64
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A protocol and the object it images, without the fractions.
+
+    Parameters
+    ----------
+    protocol
+        What is played.
+    acquisition
+        Matrix and field of view of the images.
+    fields
+        B0, B1 and coils on the object's grid.
+    table
+        Tissue properties.
+    mixing
+        How fractions make a signal.
+    grid
+        The object's voxels; None is the acquisition's, finer ones make honest data.
+    """
+
+    protocol: Protocol
+    acquisition: VoxelGrid
+    fields: Fields
+    table: TissueTable
+    mixing: Mixing = Mixing.COMPARTMENTS
+    grid: VoxelGrid | None = None
+
+    @property
+    def voxels(self) -> VoxelGrid:
+        """The object's grid."""
+        return self.grid or self.acquisition
+
+    def model(self, chain: Chain) -> ChainModel:
+        """Build, import and plan one chain."""
+        return prepare_chain(
+            chain,
+            self.protocol,
+            self.acquisition,
+            self.voxels,
+            self.table,
+            self.fields,
+            self.mixing,
+            tolerance=NODE_TOLERANCE,
+        )
+
+    def factor_key(self, chain: Chain, options: EngineOptions) -> str:
+        """Digest of all that decides the low-rank factors of a chain."""
+        return digest(
+            {
+                "version": CACHE_VERSION,
+                "chain": chain.digest(self.protocol.scanner, self.protocol.accuracy),
+                "matrix": self.acquisition.matrix,
+                "fov_m": self.acquisition.fov_m,
+                "b0_hz": self.fields.b0_hz,
+                "b1": self.fields.b1,
+                "table": self.table.digest,
+                "tolerance": options.tolerance,
+                "dtype": str(options.dtype),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class BuiltOperator:
+    """An operator with what it took to build it.
+
+    Parameters
+    ----------
+    operator
+        Fractions to images.
+    engine
+        The engine that was chosen.
+    setup_seconds
+        Time to build it, near zero from a cache.
+    dwell_s
+        Dwell time of every channel, shape ``(channel,)``: noise goes with its inverse root.
+    """
+
+    operator: AnyOperator
+    engine: Engine
+    setup_seconds: float
+    dwell_s: torch.Tensor
+
+
+def choose_engine(engine: Engine, scene: Scene) -> Engine:
+    """Return the engine that ``AUTO`` stands for and refuse what an engine cannot do.
+
+    Raises
+    ------
+    InvalidInput
+        If ``lowrank`` is asked for a nonlinear mixing model or a finer object grid.
+    """
+    able = scene.mixing.is_linear and scene.acquisition == scene.voxels
+    if engine is Engine.AUTO:
+        return Engine.LOWRANK if able else Engine.EXACT
+    if engine is Engine.LOWRANK and not able:
+        msg = (
+            "the lowrank engine needs compartments on the grid of the acquisition, got "
+            f"{scene.mixing} on {scene.voxels.matrix} for {scene.acquisition.matrix}; "
+            "use the exact engine"
+        )
+        raise InvalidInput(msg)
+    return engine
+
+
+def build_operator(
+    scene: Scene,
+    options: EngineOptions | None = None,
+    cache: FactorCache | None = None,
+) -> BuiltOperator:
+    """Make the operator of a protocol on an object.
+
+    Parameters
+    ----------
+    scene
+        Protocol, grid, fields, tissue table and mixing model.
+    options
+        Engine, tolerance, device, precision, memory.
+    cache
+        For the factors of the low-rank engine.
+
+    Raises
+    ------
+    InvalidInput
+        If the parts do not fit together.
+    SimulationError
+        If a readout has no signal or a tolerance is missed.
+    """
+    start = time.perf_counter()
+    options = options or EngineOptions()
+    engine = choose_engine(options.engine, scene)
+    operator = _operator(engine, scene, options, cache or FactorCache(None))
+    scores = _scores(scene)
+    return BuiltOperator(
+        operator=operator,
+        engine=engine,
+        setup_seconds=time.perf_counter() - start,
+        dwell_s=_dwell(scores, scene.fields.n_coils),
+    )
+
+
+def _operator(
+    engine: Engine, scene: Scene, options: EngineOptions, cache: FactorCache
+) -> AnyOperator:
+    if engine is Engine.LOWRANK:
+        return _lowrank(scene, options, cache)
+    models = tuple(scene.model(chain) for chain in scene.protocol.chains)
+    if engine is Engine.REFERENCE:
+        return ReferenceOperator(models, scene.table, scene.fields, scene.mixing)
+    if scene.mixing.is_linear:
+        return CompartmentOperator(
+            models,
+            scene.table,
+            scene.fields,
+            dtype=options.dtype,
+            device=options.device,
+            memory_budget_gb=options.memory_budget_gb,
+        )
+    return AverageOperator(
+        models,
+        scene.table,
+        scene.fields,
+        mixing=scene.mixing,
+        dtype=options.dtype,
+        device=options.device,
+        memory_budget_gb=options.memory_budget_gb,
+    )
+
+
+def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> LowRankOperator:
+    factors: list[ImageFactors] = []
+    for chain in scene.protocol.chains:
+
+        def build(chain: Chain = chain) -> tuple[ImageFactors, ...]:
+            builder = FactorBuilder(
+                scene.model(chain), scene.table, scene.fields, options.tolerance
+            )
+            return builder.build(options.dtype)
+
+        factors += cache.get(scene.factor_key(chain, options), build)
+    names = tuple(name for score in _scores(scene) for name in score.images)
+    return LowRankOperator(
+        names,
+        tuple(factors),
+        scene.fields,
+        dtype=options.dtype,
+        device=options.device,
+        memory_budget_gb=options.memory_budget_gb,
+    )
+
+
+def _scores(scene: Scene) -> list[Score]:
+    grid, scanner = scene.acquisition, scene.protocol.scanner
+    return [chain.write(grid.matrix, grid.fov_m, scanner) for chain in scene.protocol.chains]
+
+
+def _dwell(scores: list[Score], n_coils: int) -> torch.Tensor:
+    dwell: list[float] = []
+    for score in scores:
+        by_image = {readout.image: readout.dwell_s for readout in score.readouts}
+        dwell += [by_image[image] for image in range(len(score.images)) for _ in range(n_coils)]
+    return torch.tensor(dwell, dtype=torch.float64)

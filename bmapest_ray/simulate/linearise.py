@@ -1,0 +1,234 @@
+"""The derivative of averaged voxels as a low-rank linear operator.
+
+A voxel's factors depend on its own fractions only, so the derivative at a point has the form of
+compartments: ``dS = sum_t dp_t(v) (dA/dp_t)(v)``. The columns ``dA/dp_t`` are compressed with a
+basis made from sampled voxels; the solver's inner iterations then cost FFTs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from bmapest_ray.base.seeding import generator
+from bmapest_ray.simulate.chain import ChainModel
+from bmapest_ray.simulate.encode import Group
+from bmapest_ray.simulate.factors import ImageFactors, best_basis, scatter_kspace
+from bmapest_ray.simulate.lowrank import LowRankOperator
+from bmapest_ray.simulate.propagate import Propagator, SpinParameters
+from bmapest_ray.simulate.rows import ImageRows, group_rows
+from bmapest_ray.simulate.voxels import decay, precession
+from bmapest_ray.tissue.fields import Fields
+from bmapest_ray.tissue.mixing import Mixing
+from bmapest_ray.tissue.properties import mixed_properties
+from bmapest_ray.tissue.table import TissueTable
+
+_BASIS_VOXELS = 160
+_TEST_VOXELS = 96
+_SAVED_PER_STATE = 4
+
+
+class AveragedChain:
+    """Rows of a chain as a differentiable function of the fractions of some voxels."""
+
+    def __init__(
+        self,
+        model: ChainModel,
+        propagator: Propagator,
+        table: TissueTable,
+        fields: Fields,
+        mixing: Mixing,
+    ) -> None:
+        self.model = model
+        self.propagator = propagator
+        self.table = table
+        self.mixing = mixing
+        self.b0_hz = fields.b0_hz.double().flatten()
+        self.b1 = fields.b1.double().flatten()
+        self.positions_m = model.grid.positions_m()[:, :2]
+        self.images: list[ImageRows] = [
+            group_rows(model, image) for image in range(len(model.table.images))
+        ]
+
+    def rows(self, fractions: torch.Tensor, voxels: torch.Tensor) -> list[torch.Tensor]:
+        """Return ``A`` of every image, ``(row, voxel)``, for fractions ``(tissue, voxel)``."""
+        mixed = mixed_properties(fractions, self.table, self.mixing)
+        properties = {name: values[0] for name, values in mixed.items()}
+        heard = self.propagator.heard(
+            SpinParameters(
+                t1_s=properties["t1_s"],
+                t2_s=properties["t2_s"],
+                diffusivity_m2_per_s=properties["diffusivity_m2_per_s"],
+                b1=self.b1[voxels],
+            )
+        )
+        return [self._image_rows(rows, heard, properties, voxels) for rows in self.images]
+
+    def _image_rows(
+        self,
+        rows: ImageRows,
+        heard: torch.Tensor,
+        properties: dict[str, torch.Tensor],
+        voxels: torch.Tensor,
+    ) -> torch.Tensor:
+        hearings = self.model.hearings
+        parts = []
+        for group in rows.groups:
+            span = group.hearings
+            centre = torch.from_numpy(hearings.b_centre_s_per_m2[span]).to(properties["pd"])
+            phase = torch.from_numpy(hearings.phase[span]).to(heard)
+            faded = torch.exp(-centre[:, None] * properties["diffusivity_m2_per_s"])
+            picked = heard[torch.from_numpy(hearings.emission[span])]
+            amplitude = picked * faded * (phase[:, None] * self.shift(group, voxels).to(heard))
+            block = amplitude[:, None] * self._factor(group, properties, voxels)[None]
+            parts.append(block.flatten(0, 1))
+        return torch.cat(parts)
+
+    def _factor(
+        self, group: Group, properties: dict[str, torch.Tensor], voxels: torch.Tensor
+    ) -> torch.Tensor:
+        profile = group.profile
+        time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
+        turning = precession(self.b0_hz[voxels], time, self.propagator.dtype)
+        fading = decay(
+            profile,
+            properties["t2_s"],
+            properties["t2dash_s"],
+            properties["diffusivity_m2_per_s"],
+        )
+        return turning * (fading * properties["pd"])
+
+    def shift(self, group: Group, voxels: torch.Tensor) -> torch.Tensor:
+        """Return ``exp(-2 pi i (k - k_nominal) . x)`` of a group, ``(1, voxel)``."""
+        hearings = self.model.hearings
+        first = group.hearings.start
+        ky = hearings.ky_per_m[first] - hearings.nominal_ky_per_m[first]
+        kx = group.trace.kx_per_m[0] - group.trace.nominal_kx_per_m[0]
+        x, y = self.positions_m[voxels].T
+        phase = -2 * torch.pi * (kx * x + ky * y)
+        return torch.polar(torch.ones_like(phase), phase)[None]
+
+    def half_sample(self, voxels: torch.Tensor) -> torch.Tensor:
+        """Return ``exp(-i pi x / FOV)``: samples lie half a step off the grid of the FFT."""
+        phase = -torch.pi / self.model.table.fov_m * self.positions_m[voxels, 0]
+        return torch.polar(torch.ones_like(phase), phase)
+
+    def derivatives(
+        self, fractions: torch.Tensor, voxels: torch.Tensor, project: Sequence[torch.Tensor] | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Return rows and their derivatives ``(tissue, row, voxel)``, projected if asked for."""
+
+        def compute(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            rows = self.rows(values, voxels)
+            if project is None:
+                return tuple(rows)
+            return tuple(dual.conj().T @ row for dual, row in zip(project, rows, strict=True))
+
+        def along(direction: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], ...]:
+            result: tuple[tuple[torch.Tensor, ...], ...] = torch.func.jvp(
+                compute, (fractions,), (direction,)
+            )
+            return result
+
+        value: tuple[torch.Tensor, ...] = ()
+        tangents = []
+        for tissue in range(len(fractions)):
+            direction = torch.zeros_like(fractions)
+            direction[tissue] = 1
+            value, tangent = along(direction)
+            tangents.append(tangent)
+        count = len(self.images)
+        return list(value), [torch.stack([t[i] for t in tangents]) for i in range(count)]
+
+
+def linearised(
+    models: Sequence[ChainModel],
+    propagators: Sequence[Propagator],
+    fractions: torch.Tensor,
+    table: TissueTable,
+    fields: Fields,
+    mixing: Mixing,
+    *,
+    tolerance: float,
+    memory_budget_gb: float,
+) -> tuple[torch.Tensor, LowRankOperator]:
+    """Return the images at ``fractions`` ``(tissue, y, x)`` and the derivative there."""
+    flat = fractions.flatten(1)
+    values: list[ImageFactors] = []
+    slopes: list[ImageFactors] = []
+    names: list[str] = []
+    for model, propagator in zip(models, propagators, strict=True):
+        chain = AveragedChain(model, propagator, table, fields, mixing)
+        at, slope = _chain_factors(chain, flat, tolerance, memory_budget_gb)
+        values += at
+        slopes += slope
+        names += model.table.images
+    dtype = propagators[0].dtype
+    ones = torch.ones((1, *fractions.shape[1:]), dtype=fractions.dtype)
+    images = LowRankOperator(tuple(names), tuple(values), fields, dtype=dtype).forward(ones)
+    return images, LowRankOperator(tuple(names), tuple(slopes), fields, dtype=dtype)
+
+
+def _chain_factors(
+    chain: AveragedChain, fractions: torch.Tensor, tolerance: float, memory_budget_gb: float
+) -> tuple[list[ImageFactors], list[ImageFactors]]:
+    matrix = chain.model.grid.matrix
+    bases = _bases(chain, fractions, tolerance)
+    duals = [rows.dual(basis) for rows, (basis, _) in zip(chain.images, bases, strict=True)]
+    at, slopes = _projected(chain, fractions, duals, memory_budget_gb)
+    values, derivatives = [], []
+    for image, (rows, (basis, error)) in enumerate(zip(chain.images, bases, strict=True)):
+        kspace = scatter_kspace(chain.model, rows, rows.coefficients(basis), image)
+        grid = (len(kspace), -1, matrix, matrix)
+        values.append(ImageFactors(kspace, at[image].view(grid), error))
+        derivatives.append(ImageFactors(kspace, slopes[image].view(grid), error))
+    return values, derivatives
+
+
+def _bases(
+    chain: AveragedChain, fractions: torch.Tensor, tolerance: float
+) -> list[tuple[torch.Tensor, float]]:
+    """Return a basis per image from the values and derivatives of sampled voxels."""
+    count = fractions.shape[1]
+    inside = torch.nonzero(fractions.sum(dim=0) > 0).flatten()
+    pool = inside if len(inside) >= _BASIS_VOXELS else torch.arange(count)
+    order = pool[torch.randperm(len(pool), generator=generator("linearise-voxels", count))]
+    voxels = order[: _BASIS_VOXELS + _TEST_VOXELS]
+    value, slope = chain.derivatives(fractions[:, voxels], voxels, None)
+    split = max(1, len(voxels) - _TEST_VOXELS)
+    bases = []
+    for rows, at, along in zip(chain.images, value, slope, strict=True):
+        every = torch.cat([at[None], along]).to(torch.complex128)  # (1 + tissue, row, voxel)
+        scaled = rows.scaled(every.transpose(0, 1).flatten(1))
+        columns = scaled.view(len(scaled), len(every), -1)
+        used, tested = columns[..., :split].flatten(1), columns[..., split:].flatten(1)
+        bases.append(best_basis(used, tested if tested.numel() else used, tolerance))
+    return bases
+
+
+def _projected(
+    chain: AveragedChain,
+    fractions: torch.Tensor,
+    duals: Sequence[torch.Tensor],
+    memory_budget_gb: float,
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Return ``dual^H A`` ``(rank, 1, voxel)`` and its derivatives ``(rank, tissue, voxel)``."""
+    dtype = chain.propagator.dtype
+    count = fractions.shape[1]
+    project = [dual.to(dtype) for dual in duals]
+    tissues = len(fractions)
+    at = [torch.zeros((d.shape[1], 1, count), dtype=dtype) for d in duals]
+    slopes = [torch.zeros((d.shape[1], tissues, count), dtype=dtype) for d in duals]
+    most = max(len(rep.k_per_m) for rep in chain.model.plan.repetitions)
+    rows = sum(len(dual) for dual in duals)
+    per_voxel = (most * 8 + rows * 4) * 2 * _SAVED_PER_STATE * 4
+    width = max(64, min(count, int(memory_budget_gb * 2**30 / per_voxel)))
+    for start in range(0, count, width):
+        voxels = torch.arange(start, min(start + width, count))
+        half = chain.half_sample(voxels).to(dtype)
+        value, slope = chain.derivatives(fractions[:, voxels], voxels, project)
+        for image in range(len(duals)):
+            at[image][:, 0, voxels] = value[image] * half
+            slopes[image][..., voxels] = slope[image].transpose(0, 1) * half
+    return at, slopes

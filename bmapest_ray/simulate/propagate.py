@@ -1,0 +1,156 @@
+"""Play the pulses of a plan: the magnetisation of every heard state for sets of parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bmapest_ray.simulate.plan import Plan, RepetitionPlan, Transition
+
+_FROM_Z = (Transition.Z_TO_Z, Transition.Z_TO_PLUS)
+_CONJUGATE = (Transition.CONJ_TO_Z, Transition.CONJ_TO_PLUS)
+
+
+@dataclass(frozen=True)
+class SpinParameters:
+    """What decides the magnetisation of a set of points, SI units, each of shape ``(point,)``.
+
+    B0 and T2' are not here: in a phase graph they act when a state is heard.
+    """
+
+    t1_s: torch.Tensor
+    t2_s: torch.Tensor
+    diffusivity_m2_per_s: torch.Tensor
+    b1: torch.Tensor
+
+    @property
+    def n_points(self) -> int:
+        """Number of parameter sets."""
+        return int(self.t1_s.shape[0])
+
+    def to(self, dtype: torch.dtype, device: torch.device | str) -> SpinParameters:
+        """Return the parameters in another real dtype and on another device."""
+        return SpinParameters(
+            self.t1_s.to(device, dtype),
+            self.t2_s.to(device, dtype),
+            self.diffusivity_m2_per_s.to(device, dtype),
+            self.b1.to(device, dtype),
+        )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One repetition with its indices as tensors."""
+
+    angle_rad: float
+    phase_rad: float
+    duration_s: float
+    n_z: int
+    n_states: int
+    sources: tuple[torch.Tensor, ...]
+    target: torch.Tensor
+    attenuation: torch.Tensor
+    heard: torch.Tensor
+
+
+class Propagator:
+    """A plan with its index arrays on a device.
+
+    Parameters
+    ----------
+    plan
+        The static graph.
+    dtype
+        complex64 or complex128.
+    device
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        dtype: torch.dtype = torch.complex64,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.plan = plan
+        self.dtype = dtype
+        self.real_dtype = torch.float64 if dtype == torch.complex128 else torch.float32
+        self.device = torch.device(device)
+        self._steps = [self._step(rep) for rep in plan.repetitions]
+
+    def _step(self, rep: RepetitionPlan) -> _Step:
+        def index(values: object) -> torch.Tensor:
+            return torch.as_tensor(values, dtype=torch.int64, device=self.device)
+
+        return _Step(
+            angle_rad=rep.angle_rad,
+            phase_rad=rep.phase_rad,
+            duration_s=rep.duration_s,
+            n_z=rep.n_longitudinal,
+            n_states=rep.n_longitudinal + rep.n_transversal,
+            sources=tuple(index(edges.source) for edges in rep.edges),
+            target=torch.cat([index(edges.target) for edges in rep.edges]),
+            attenuation=torch.as_tensor(
+                rep.attenuation_s_per_m2, dtype=self.real_dtype, device=self.device
+            ),
+            heard=index(rep.heard),
+        )
+
+    def heard(self, parameters: SpinParameters) -> torch.Tensor:
+        """Return the magnetisation of every heard state right after its pulse.
+
+        Differentiable in all parameters. Shape ``(emission, point)``, complex.
+        """
+        parameters = parameters.to(self.real_dtype, self.device)
+        z = torch.ones((1, parameters.n_points), dtype=self.dtype, device=self.device)
+        plus = z[:0]
+        heard = []
+        for step in self._steps:
+            states = self._pulse(step, z, plus, parameters.b1)
+            z, plus = states[: step.n_z], states[step.n_z :]
+            if step.heard.numel():
+                heard.append(plus[step.heard])
+            z, plus = self._relax(step, z, plus, parameters)
+        return torch.cat(heard)
+
+    def _pulse(
+        self, step: _Step, z: torch.Tensor, plus: torch.Tensor, b1: torch.Tensor
+    ) -> torch.Tensor:
+        factors = pulse_factors(step.angle_rad * b1, step.phase_rad, self.dtype)
+        parts = []
+        for kind in Transition:
+            source = z if kind in _FROM_Z else plus
+            picked = source[step.sources[kind]]
+            parts.append(factors[kind] * (picked.conj() if kind in _CONJUGATE else picked))
+        states = z.new_zeros((step.n_states, z.shape[1]))
+        return states.index_add(0, step.target, torch.cat(parts))
+
+    def _relax(
+        self, step: _Step, z: torch.Tensor, plus: torch.Tensor, parameters: SpinParameters
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        diffusion = -step.attenuation[:, None] * parameters.diffusivity_m2_per_s
+        r1 = -step.duration_s / parameters.t1_s
+        r2 = -step.duration_s / parameters.t2_s
+        z = z * torch.exp(diffusion[: step.n_z] + r1)
+        plus = plus * torch.exp(diffusion[step.n_z :] + r2)
+        recovered = torch.cat([z[:1] - torch.expm1(r1), z[1:]])
+        return recovered, plus
+
+
+def pulse_factors(
+    angle_rad: torch.Tensor, phase_rad: float | torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, ...]:
+    """Return one factor per :class:`Transition`, each of shape ``(point,)``."""
+    phase = torch.as_tensor(phase_rad, dtype=torch.float64, device=angle_rad.device)
+    turn = torch.polar(torch.ones_like(phase), phase).to(dtype)
+    to_plus = (-1j * 2**-0.5) * torch.sin(angle_rad) * turn
+    stay = torch.cos(angle_rad / 2) ** 2
+    return (
+        torch.cos(angle_rad).to(dtype),
+        to_plus,
+        stay.to(dtype),
+        -to_plus.conj(),
+        -to_plus,
+        (1 - stay) * turn**2,
+    )

@@ -1,0 +1,136 @@
+"""Rows of the voxel-factor matrix of one image: (hearing, time node), and their way to samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from bmapest_ray.simulate.chain import ChainModel
+from bmapest_ray.simulate.encode import Group
+from bmapest_ray.simulate.hearing import Hearings
+
+
+@dataclass(frozen=True)
+class ImageRows:
+    """Rows of one image.
+
+    Parameters
+    ----------
+    groups
+        Hearings with one profile, trace and offset along y.
+    spans
+        Rows of each group.
+    lines
+        Readout number to its rows.
+    hearings
+        Of the chain.
+    """
+
+    groups: tuple[Group, ...]
+    spans: tuple[slice, ...]
+    lines: dict[int, torch.Tensor]
+    hearings: Hearings
+
+    @cached_property
+    def _windows(self) -> list[torch.Tensor]:
+        """Weights of every group from nodes to samples, ``(node, sample)``."""
+        return [torch.from_numpy(g.profile.nodes.weights * g.trace.window) for g in self.groups]
+
+    @cached_property
+    def _row_group(self) -> torch.Tensor:
+        sizes = torch.tensor([span.stop - span.start for span in self.spans])
+        return torch.repeat_interleave(torch.arange(len(self.groups)), sizes)
+
+    def interpolation(self, readout: int) -> torch.Tensor:
+        """Return ``D`` of one readout, ``(sample, row)``, complex128."""
+        rows = self.lines[readout]
+        columns = []
+        for row in rows.tolist():
+            group = int(self._row_group[row])
+            nodes = len(self._windows[group])
+            columns.append(self._windows[group][(row - self.spans[group].start) % nodes])
+        return torch.stack(columns, dim=1).to(torch.complex128)
+
+    @cached_property
+    def _roots(self) -> dict[int, torch.Tensor]:
+        """Return R with ``R^H R = D^H D`` per readout: ``D`` seen from its rows."""
+        cache: dict[bytes, torch.Tensor] = {}
+        roots = {}
+        for readout, rows in self.lines.items():
+            key = self._pattern(rows)
+            if key not in cache:
+                cache[key] = torch.linalg.qr(self.interpolation(readout), mode="r").R
+            roots[readout] = cache[key]
+        return roots
+
+    def _pattern(self, rows: torch.Tensor) -> bytes:
+        group = self._row_group[rows]
+        starts = torch.tensor([span.start for span in self.spans])[group]
+        nodes = torch.tensor([len(w) for w in self._windows])[group]
+        return torch.stack([group, (rows - starts) % nodes]).numpy().tobytes()
+
+    def scaled(self, columns: torch.Tensor) -> torch.Tensor:
+        """Return ``R A``: rows whose inner products are those of the samples."""
+        return torch.cat([self._roots[line] @ columns[rows] for line, rows in self.lines.items()])
+
+    def _blocks(self, basis: torch.Tensor) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+        blocks, start = [], 0
+        for line, rows in self.lines.items():
+            size = self._roots[line].shape[0]
+            blocks.append((line, rows, basis[start : start + size]))
+            start += size
+        return blocks
+
+    def dual(self, basis: torch.Tensor) -> torch.Tensor:
+        """Return ``R^H basis`` per row, so that ``W = dual^H A``."""
+        result = torch.zeros((len(self._row_group), basis.shape[1]), dtype=basis.dtype)
+        for line, rows, block in self._blocks(basis):
+            result[rows] = self._roots[line].conj().T @ block
+        return result
+
+    def coefficients(self, basis: torch.Tensor) -> torch.Tensor:
+        """Return Y with ``R Y = basis`` (least norm), so that ``K = D Y``."""
+        result = torch.zeros((len(self._row_group), basis.shape[1]), dtype=basis.dtype)
+        inverses: dict[int, torch.Tensor] = {}
+        for line, rows, block in self._blocks(basis):
+            root = self._roots[line]
+            if id(root) not in inverses:
+                inverses[id(root)] = torch.linalg.pinv(root, rtol=1e-12)
+            result[rows] = inverses[id(root)] @ block
+        return result
+
+
+def group_rows(model: ChainModel, image: int) -> ImageRows:
+    """List the rows of one image, grouped so that a group shares profile, trace and offset."""
+    hearings = model.hearings
+    fov_m = model.table.fov_m
+    mine = np.flatnonzero(hearings.image == image)
+    offset = np.round((hearings.ky_per_m - hearings.nominal_ky_per_m) * fov_m * 1e4)
+    keys = np.column_stack([hearings.profile, hearings.trace, offset])[mine]
+    starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=-1e30) != 0, axis=1))
+    groups, spans, first_row = [], [], 0
+    lines: dict[int, list[torch.Tensor]] = {}
+    for start, stop in zip(starts, [*starts[1:], len(mine)], strict=True):
+        hearing = mine[start]
+        group = Group(
+            hearings=slice(int(hearing), int(mine[stop - 1]) + 1),
+            profile=hearings.profiles[hearings.profile[hearing]],
+            trace=hearings.traces[hearings.trace[hearing]],
+        )
+        nodes = len(group.profile.nodes.time_s)
+        count = int(stop - start)
+        for place, number in enumerate(hearings.readout[group.hearings]):
+            rows = torch.arange(first_row + place * nodes, first_row + (place + 1) * nodes)
+            lines.setdefault(int(number), []).append(rows)
+        groups.append(group)
+        spans.append(slice(first_row, first_row + count * nodes))
+        first_row += count * nodes
+    return ImageRows(
+        groups=tuple(groups),
+        spans=tuple(spans),
+        lines={number: torch.cat(rows) for number, rows in sorted(lines.items())},
+        hearings=hearings,
+    )
