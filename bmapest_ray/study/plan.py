@@ -63,6 +63,13 @@ class Plan:
             "data_tissue_table": self.data.tissue,
         }
 
+    def n_jobs(self, search_trials: int) -> int:
+        """Return the number of jobs of so many search trials and one report per protocol."""
+        draws = self.config.noise.draws if self.config.noise.snr is not None else 1
+        per_subject = len(self.slices) * draws
+        tune, report = len(self.tune_subjects), len(self.subjects) * len(self.protocols)
+        return per_subject * (search_trials * tune + report)
+
     def jobs(
         self, label: str, settings: Mapping[str, Value], stage: Stage = Stage.REPORT
     ) -> tuple[JobSpec, ...]:
@@ -135,7 +142,7 @@ def make_plan(config: StudyConfig) -> Plan:
         if tune is None
         else subjects_named(tune, anatomy, splits, "search.tune_subjects"),
         cohort=subjects_named(config.anatomy.cohort, anatomy, splits, "anatomy.cohort"),
-        slices=tuple(str(SliceSpec.parse(text)) for text in config.anatomy.slices),
+        slices=tuple(dict.fromkeys(str(SliceSpec.parse(t)) for t in config.anatomy.slices)),
         protocols=_protocols(config),
         model=model,
         data=data_part(config.data, model),

@@ -9,6 +9,7 @@ resumed: its settings are in the journal, so it goes on under the same number.
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +57,16 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = config
         self._distributions = {path: _distribution(d) for path, d in config.space.items()}
-        self._study = optuna.create_study(
-            study_name=name,
-            storage=_storage(journal),
-            sampler=_sampler(config, name),
-            pruner=_pruner(config),
-            direction="maximize" if maximize else "minimize",
-            load_if_exists=True,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study = optuna.create_study(
+                study_name=name,
+                storage=_storage(journal),
+                sampler=_sampler(config, name),
+                pruner=_pruner(config),
+                direction="maximize" if maximize else "minimize",
+                load_if_exists=True,
+            )
         self._live: dict[int, optuna.trial.Trial] = {}
         self._reported: dict[int, set[int]] = {}
         self._adopted: list[optuna.trial.FrozenTrial] = []

@@ -32,7 +32,8 @@ from bmapest_ray.study.files import (
     writing,
 )
 from bmapest_ray.study.loading import dump_study, load_study, to_dict
-from bmapest_ray.study.records import SCHEMA_VERSION, JobRecord, TrialRecord
+from bmapest_ray.study.records import SCHEMA_VERSION, JobRecord, TrialKey, TrialRecord
+from bmapest_ray.study.status import JobStatus, Stage
 from bmapest_ray.study.table import read_parts, to_table, write_part
 
 if TYPE_CHECKING:
@@ -149,19 +150,28 @@ class StudyStore:
         """Return the ids of all committed jobs."""
         return {path.stem for path in self._file("jobs").glob("*/*.json")}
 
-    def forget(self, job_id: str) -> None:
-        """Set a failed job aside, so that it may run again; its record is kept beside."""
-        path = self._job_file(job_id)
-        count = len(list(path.parent.glob(f"{job_id}.failed-*")))
-        path.rename(path.with_name(f"{job_id}.failed-{count}"))
+    def forget_failed(self) -> None:
+        """Set failed jobs aside so that they may run again; their records are kept beside."""
+        for path in sorted(self._file("jobs").glob("*/*.json")):
+            if JobRecord.from_dict(read_json(path)).status is JobStatus.FAILED:
+                count = len(list(path.parent.glob(f"{path.stem}.failed-*")))
+                path.rename(path.with_name(f"{path.stem}.failed-{count}"))
+        for part in self._file("results").glob("part-*.parquet"):
+            part.unlink()  # they hold failed jobs; the table is made again from jobs/
 
     # -- trials --------------------------------------------------------------------------------
 
     def write_trial(self, trial: TrialRecord) -> None:
         """Write a trial as it stands now."""
-        path = self._file("trials", f"{slug(str(trial.key))}-{digest(trial.key)[:8]}.json")
         with writing(self.root):
-            replace_text(path, json.dumps(trial.to_dict()))
+            replace_text(self._trial_file(trial.key), json.dumps(trial.to_dict()))
+
+    def drop_reports(self, protocol: str, *, but: int) -> None:
+        """Remove report trials of a protocol whose configuration is no longer the best."""
+        for trial in self.trials():
+            key = trial.key
+            if key.protocol == protocol and key.stage is Stage.REPORT and key.number != but:
+                self._trial_file(key).unlink()
 
     def trials(self) -> list[TrialRecord]:
         """Return all trials, by protocol, stage and number."""
@@ -187,6 +197,9 @@ class StudyStore:
 
     def _file(self, *parts: str) -> Path:
         return self.root.joinpath(*parts)
+
+    def _trial_file(self, key: TrialKey) -> Path:
+        return self._file("trials", f"{slug(str(key))}-{digest(key)[:8]}.json")
 
     def _job_file(self, job_id: str) -> Path:
         return self._file("jobs", job_id[:2], f"{job_id}.json")

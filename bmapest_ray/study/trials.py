@@ -46,6 +46,11 @@ class ActiveTrial:
         return len(self._done) + len(self._waiting) < len(self._jobs)
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether jobs wait to be handed out."""
+        return bool(self._waiting)
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to wait for."""
         return not self._waiting and not self.in_flight
