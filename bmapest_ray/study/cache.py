@@ -137,21 +137,19 @@ class JobCache:
     def _build(
         self, protocol: Protocol, model: ModelPart, fields: Fields, matrix: int, fov_m: float
     ) -> "BuiltOperator":
-        from bmapest_ray.simulate.factory import Engine, build_operator
+        from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
 
         started = time.perf_counter()
-        built = build_operator(
-            protocol,
-            VoxelGrid(matrix, fov_m),
-            fields,
-            model.tissue_table,
-            Mixing(model.mixing),
+        scene = Scene(
+            protocol=protocol,
+            acquisition=VoxelGrid(matrix, fov_m),
+            fields=fields,
+            table=model.tissue_table,
+            mixing=Mixing(model.mixing),
             grid=VoxelGrid(model.matrix, fov_m),
-            engine=Engine(model.engine),
-            tolerance=model.tolerance,
-            device=self.device,
-            cache=self._factors,
         )
+        options = EngineOptions(Engine(model.engine), model.tolerance, self.device)
+        built = build_operator(scene, options, self._factors)
         self.setup_seconds += time.perf_counter() - started
         return built
 

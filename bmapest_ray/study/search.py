@@ -55,14 +55,14 @@ class Search:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._config = config
+        self._name, self._config = name, config
         self._distributions = {path: _distribution(d) for path, d in config.space.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(
                 study_name=name,
                 storage=_storage(journal),
-                sampler=_sampler(config, name),
+                sampler=_sampler(config, name, 0),
                 pruner=_pruner(config),
                 direction="maximize" if maximize else "minimize",
                 load_if_exists=True,
@@ -111,6 +111,7 @@ class Search:
         if self._config.sampler in ("grid", "brute") and not self._waiting():
             point = next(itertools.islice(grid(self._config.space), count, None))
             self._study.enqueue_trial(point)
+        self._reseed(count)
         trial = self._study.ask(self._distributions)
         self._live[trial.number] = trial
         return Proposal(trial.number, dict(trial.params))
@@ -164,6 +165,17 @@ class Search:
         trials = self._study.get_trials(deepcopy=False)
         return [t for t in trials if whole <= set(t.params)]
 
+    def _reseed(self, count: int) -> None:
+        """Give each proposal a sampler of its own seed.
+
+        A resumed search then proposes what it would have proposed, not its first points again.
+        """
+        import optuna
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.sampler = _sampler(self._config, self._name, count)
+
     def _waiting(self) -> bool:
         import optuna
 
@@ -187,10 +199,10 @@ def _distribution(dimension: Dimension) -> "optuna.distributions.BaseDistributio
     return FloatDistribution(dimension.low, dimension.high, dimension.log)
 
 
-def _sampler(config: SearchConfig, name: str) -> "optuna.samplers.BaseSampler":
+def _sampler(config: SearchConfig, name: str, number: int) -> "optuna.samplers.BaseSampler":
     from optuna import samplers
 
-    seed = seed_of("search", config.seed, name)
+    seed = seed_of("search", config.seed, name, number)
     if config.sampler == "tpe":
         return samplers.TPESampler(seed=seed, n_startup_trials=8)
     if config.sampler == "gp":

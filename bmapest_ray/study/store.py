@@ -84,13 +84,20 @@ class StudyStore:
                     "go on with it, or choose another folder with --out"
                 )
             self._acquire()
-            remove_leftovers(self.root)
-            if known:
-                self._require_same(config)
-            else:
-                identity = {"id": uuid.uuid4().hex, "schema": SCHEMA_VERSION, "versions": _tool()}
-                write_once(self._file("study.json"), json.dumps(identity, indent=1))
-            replace_text(self._file("study.yaml"), dump_study(config))
+            try:
+                return self._enter(config, known=known)
+            except BaseException:
+                self.close()
+                raise
+
+    def _enter(self, config: StudyConfig, *, known: bool) -> str:
+        remove_leftovers(self.root)
+        if known:
+            self._require_same(config)
+        else:
+            identity = {"id": uuid.uuid4().hex, "schema": SCHEMA_VERSION, "versions": _tool()}
+            write_once(self._file("study.json"), json.dumps(identity, indent=1))
+        replace_text(self._file("study.yaml"), dump_study(config))
         return str(read_json(self._file("study.json"))["id"])
 
     def close(self) -> None:
