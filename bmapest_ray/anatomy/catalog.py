@@ -1,10 +1,12 @@
 """Anatomies by name: what the command line and studies open."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from bmapest_ray.anatomy.bids import BidsAnatomy
+from bmapest_ray.anatomy.brainweb import BrainwebAnatomy
 from bmapest_ray.anatomy.maps import TissueMaps
 from bmapest_ray.anatomy.mni152 import Mni152Anatomy
 from bmapest_ray.anatomy.slices import SliceSpec, extract_slice
@@ -34,8 +36,11 @@ class Anatomy(Protocol):
         """Return the digest of all that decides a subject's volume."""
 
 
+_FOLDERS: dict[str, Callable[[Path], Anatomy]] = {"bids": BidsAnatomy, "brainweb": BrainwebAnatomy}
+
+
 def open_anatomy(spec: str) -> Anatomy:
-    """Open ``mni152`` or ``bids:DIR``.
+    """Open ``mni152``, ``bids:DIR`` or ``brainweb:DIR``.
 
     Raises
     ------
@@ -45,10 +50,11 @@ def open_anatomy(spec: str) -> Anatomy:
     if spec == Mni152Anatomy.spec:
         return Mni152Anatomy()
     kind, colon, folder = spec.partition(":")
-    if kind == "bids" and folder:
-        return BidsAnatomy(Path(folder).expanduser().resolve())  # for workers elsewhere
-    hint = "; name a folder as bids:DIR" if colon or kind == "bids" else closest(spec, ["mni152"])
-    raise InvalidInput(f"an anatomy must be mni152 or bids:DIR, got '{spec}'{hint}")
+    if kind in _FOLDERS and folder:
+        return _FOLDERS[kind](Path(folder).expanduser().resolve())  # for workers elsewhere
+    named = f"; name a folder as {kind if kind in _FOLDERS else 'bids'}:DIR"
+    hint = named if colon or kind in _FOLDERS else closest(spec, ["mni152"])
+    raise InvalidInput(f"an anatomy must be mni152, bids:DIR or brainweb:DIR, got '{spec}'{hint}")
 
 
 def load_slice(

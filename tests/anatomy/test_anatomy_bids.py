@@ -137,7 +137,7 @@ def test_missing_tissue_subject_and_folder_are_named(folder, tmp_path):
     for spec in (f"bids:{tmp_path / 'empty'}", f"bids:{tmp_path / 'nowhere'}"):
         with pytest.raises(MissingInput):
             open_anatomy(spec)
-    for spec in ("mni125", "bids", "bids:", "brainweb:x"):
+    for spec in ("mni125", "bids", "bids:", "brainweb:", "minc:x"):
         with pytest.raises(InvalidInput):
             open_anatomy(spec)
 
