@@ -4,6 +4,7 @@ import logging
 import os
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,8 @@ def open_client(uri: str) -> "MlflowClient":
     """Import MLflow quietly and return a client of a store; makes the tables of a new database."""
     prepare_environment()
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates; no user can do anything about it.
+    warnings.filterwarnings("ignore", "The ``noload`` loader", DeprecationWarning)
     from mlflow import MlflowClient
 
     # MLflow gives its loggers a level when it is imported, so this comes after.

@@ -52,6 +52,8 @@ class MlflowTracker:
     ----------
     uri
         A server (``http://...``) or a database; None is the SQLite file in the study's folder.
+    images
+        Whether jobs show their maps as pictures.
     writer
         Makes the calls; None starts one.
 
@@ -61,10 +63,13 @@ class MlflowTracker:
         A server that is named does not answer now; once a study runs, it never stops one.
     """
 
-    def __init__(self, uri: str | None = None, *, writer: Writer | None = None) -> None:
+    def __init__(
+        self, uri: str | None = None, *, images: bool = True, writer: Writer | None = None
+    ) -> None:
         if uri is not None:
             check_server(uri)
         self.uri = uri
+        self._images = images
         self._writer = writer or Writer()
         self._runs: Runs | None = None
         self._study: StudyInfo | None = None
@@ -146,7 +151,7 @@ class MlflowTracker:
         if known is not None:
             return known
         run = runs.open("study", study.id, study.name, {NOTE: study_note(study)})
-        tags = {name: value for name, value in study.digests.items() if len(name) <= 200}
+        tags = {f"digest.{allowed_name(name)}": value for name, value in study.digests.items()}
         params = dict(flatten({k: v for k, v in study.config.items() if k != "question"}))
         runs.log(run, params=params, tags={"question": study.question, **tags})
         self._log_inputs(run, study)
@@ -199,7 +204,7 @@ class MlflowTracker:
     def _log_panel(self, run: str, job: JobRecord) -> None:
         from bmapest_ray.figures.job_panel import job_panel
 
-        if self._study is None:
+        if self._study is None or not self._images:
             return
         panel = job_panel(job, self._study.directory)
         if panel is not None:

@@ -44,7 +44,10 @@ def ui_command(directory: Path, port: int) -> list[str]:
 def serve(directory: Path, port: int) -> int:
     """Serve a store until the user stops it; returns the server's exit code."""
     prepare_environment()
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",
+    }
     # No shell, and every word is ours but the port, a number, and the store's path.
     with subprocess.Popen(ui_command(directory, port), env=environment) as server:  # noqa: S603
         try:

@@ -35,9 +35,6 @@ from tracker_contract import (
     make_trial,
 )
 
-# MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates; nothing that we could change.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
-
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -111,7 +108,7 @@ def job_with_maps(directory: Path, job_id: str = "with-maps") -> JobRecord:
 
 def test_a_job_shows_its_curve_its_settings_and_its_maps(study_dir: Path) -> None:
     tracker, study, trial = MlflowTracker(), make_study(study_dir), make_trial(0, "with-maps")
-    tracker.study_started(study)
+    tracker.study_started(replace(study, digests={"protocol/t1inv[0],x": "d" * 64}))
     tracker.trial_started(trial)
     tracker.job_done(trial, job_with_maps(study_dir))
     tracker.trial_done(replace(trial, status=TrialStatus.COMPLETE, value=30.0))
@@ -130,6 +127,7 @@ def test_a_job_shows_its_curve_its_settings_and_its_maps(study_dir: Path) -> Non
     assert any("maps" in path and path.endswith(".png") for path in images)
     assert trial_run.data.metrics["psnr_db/GM"] == pytest.approx(30.0)
     assert trial_run.data.params["inversion.settings.damping"] == "0.1"
+    assert root.data.tags["digest.protocol/t1inv_0_x"] == "d" * 64
     note = root.data.tags["mlflow.note.content"]
     assert "Which protocol measures grey matter best?" in note
     assert "n = 1: no test" in note

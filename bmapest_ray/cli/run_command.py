@@ -1,0 +1,168 @@
+"""``bmapest run``: puts study, runner, tracker, progress and report together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bmapest_ray.cli.output import print_json, stdout_to_stderr
+from bmapest_ray.cli.progress import shown_progress
+from bmapest_ray.cli.run_output import answer_lines, dry_run_told, plan_lines, told_of
+
+if TYPE_CHECKING:
+    from bmapest_ray.study.config import StudyConfig
+    from bmapest_ray.study.plan import Plan
+    from bmapest_ray.study.ports import Progress, Runner
+    from bmapest_ray.study.summary import StudyResult
+    from bmapest_ray.tracking.mlflow_tracker import MlflowTracker
+
+LAST_WAIT_S = 15.0
+"""How long an interrupted study waits for MLflow."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of ``bmapest run`` by their names."""
+
+    study: str
+    overrides: tuple[str, ...]
+    resume: bool
+    dry_run: bool
+    runner: str | None
+    address: str | None
+    out: Path | None
+    json: bool
+
+    @property
+    def all_overrides(self) -> tuple[str, ...]:
+        """Overrides with those that have an option of their own."""
+        own = {"compute.runner": self.runner, "compute.address": self.address}
+        return (*self.overrides, *(f"{key}={v}" for key, v in own.items() if v is not None))
+
+
+def run_study_command(options: RunOptions) -> int:
+    """Run a study, show the answer, and say where everything is."""
+    with stdout_to_stderr():
+        from bmapest_ray.study.loading import load_study
+        from bmapest_ray.study.plan import make_plan
+
+        config = load_study(options.study, options.all_overrides)
+        out = options.out or Path("runs") / config.name
+        plan = make_plan(config)
+        if not options.dry_run:
+            result, files, problem = _run(config, out, options)
+    if options.dry_run:
+        return _show_plan(plan, out, options.json)
+    if options.json:
+        print_json(told_of(result, files, problem))
+        return 0
+    for line in answer_lines(result, config.search.objective.score, files):
+        typer.echo(line)
+    if problem:
+        typer.echo(f"bmapest: {problem}", err=True)
+    return 0
+
+
+def _show_plan(plan: "Plan", out: Path, as_json: bool) -> int:
+    told = dry_run_told(plan, out)
+    if as_json:
+        print_json(told)
+        return 0
+    for line in plan_lines(told):
+        typer.echo(line)
+    return 0
+
+
+def _run(
+    config: "StudyConfig", out: Path, options: RunOptions
+) -> tuple["StudyResult", dict[str, str], str]:
+    """Run a study; returns its result, what is where, and what MLflow misses."""
+    from bmapest_ray.study.run import run_study
+
+    with shown_progress() as progress, _tracker(config, progress) as tracker:
+        with _runner(config, out, progress) as runner:
+            try:
+                result = run_study(
+                    config,
+                    out,
+                    runner=runner,
+                    resume=options.resume,
+                    tracker=tracker,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                progress.message(
+                    f"interrupted: what was finished is in {out}; go on with: "
+                    f"bmapest run {options.study} --out {out} --resume"
+                )
+                raise
+        files = _report(result, out, tracker)
+        _wait_for(tracker, progress)
+        return result, files, "" if tracker is None else tracker.problem
+
+
+@contextmanager
+def _runner(config: "StudyConfig", out: Path, progress: "Progress") -> "Iterator[Runner]":
+    from bmapest_ray.compute.factory import make_runner
+    from bmapest_ray.study.job import WORK
+
+    if config.compute.runner == "ray":
+        progress.message(
+            "starting Ray ..." if config.compute.address is None else "joining Ray ..."
+        )
+    state: dict[str, Any] = {"device": "cuda" if config.compute.num_gpus else "cpu"}
+    if config.compute.cache is not None:
+        state["cache_dir"] = config.compute.cache
+    state["checkpoint_dir"] = str((out / "checkpoints").absolute())
+    runner = make_runner(config.compute, WORK, state)
+    try:
+        yield runner
+    finally:
+        runner.shutdown()
+
+
+@contextmanager
+def _tracker(config: "StudyConfig", progress: "Progress") -> "Iterator[MlflowTracker | None]":
+    from bmapest_ray.tracking.factory import make_tracker
+
+    tracker = make_tracker(config.tracking)
+    try:
+        yield tracker
+    except BaseException:
+        if tracker is not None and tracker.state.waiting:
+            progress.message("writing what is left to MLflow ...")
+        raise
+    finally:
+        if tracker is not None:
+            tracker.close(LAST_WAIT_S)
+
+
+def _report(result: "StudyResult", out: Path, tracker: "MlflowTracker | None") -> dict[str, str]:
+    """Write the report, keep it in MLflow, and say what is where."""
+    from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME, write_report
+    from bmapest_ray.report.load import load_evidence
+
+    paths = write_report(load_evidence(out), out)
+    files = {
+        "folder": str(out),
+        "results": str(out / "results"),
+        "maps": str(out / "maps"),
+        "report": str(out / HTML_NAME),
+        "summary": str(out / MARKDOWN_NAME),
+    }
+    if tracker is None:
+        return files
+    for path in paths:
+        tracker.attach(path)
+    server = tracker.uri
+    return files | {"mlflow": server or f"bmapest ui {result.study.directory}"}
+
+
+def _wait_for(tracker: "MlflowTracker | None", progress: "Progress") -> None:
+    if tracker is not None:
+        tracker.drain(
+            on_wait=lambda state: progress.message(f"writing to MLflow: {state.waiting} left")
+        )

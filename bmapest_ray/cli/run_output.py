@@ -1,0 +1,91 @@
+"""What ``bmapest run`` says: the plan before, the answer after."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bmapest_ray.cli.progress import duration
+from bmapest_ray.cli.tables import legend, plain_table, rows
+from bmapest_ray.study.summary import StudyResult
+
+if TYPE_CHECKING:
+    from bmapest_ray.study.plan import Plan
+
+
+def answer_lines(result: StudyResult, score: str, files: Mapping[str, str]) -> list[str]:
+    """Return the answer and where everything is, for a person."""
+    jobs = ", ".join(f"{count} {name.lower()}" for name, count in result.jobs.items())
+    return [
+        "",
+        result.study.question,
+        "",
+        *plain_table(rows(result, score)),
+        "",
+        f"objective: {result.objective}",
+        legend(result),
+        *(f"note: {caveat}" for caveat in result.caveats if not caveat.startswith("n = 1")),
+        "",
+        f"jobs:    {jobs} in {duration(result.seconds)}",
+        f"maps:    {files['maps']}",
+        f"results: {files['results']}",
+        f"report:  {files['report']}",
+        *([f"MLflow:  {files['mlflow']}"] if "mlflow" in files else []),
+    ]
+
+
+def told_of(result: StudyResult, files: Mapping[str, str], problem: str) -> dict[str, Any]:
+    """Return the answer as data."""
+    return {
+        "status": str(result.status),
+        "question": result.study.question,
+        "objective": result.objective,
+        "n_subjects": result.n_subjects,
+        "test": "n = 1: no test" if result.n_subjects < 2 else "paired: see the report",
+        "protocols": [asdict(row) for row in result.protocols],
+        "caveats": list(result.caveats),
+        "jobs": dict(result.jobs),
+        "seconds": result.seconds,
+        "files": dict(files),
+        **({"notes": [problem]} if problem else {}),
+    }
+
+
+def dry_run_told(plan: "Plan", out: Path) -> dict[str, Any]:
+    """Return what a study would do, as data."""
+    search = plan.config.search
+    trials = (search.n_trials or 0) if plan.searches else 0
+    return {
+        "question": plan.config.question,
+        "protocols": {
+            label: {"scan_time_s": planned.info.scan_time_s, "digest": planned.info.digest}
+            for label, planned in plan.protocols.items()
+        },
+        "subjects": list(plan.subjects),
+        "tune_subjects": list(plan.tune_subjects) if plan.searches else [],
+        "slices": list(plan.slices),
+        "search_trials_per_protocol": trials,
+        "jobs": plan.n_jobs(trials * len(plan.protocols)),
+        "objective": plan.objective.text,
+        "runner": plan.config.compute.runner,
+        "out": str(out),
+    }
+
+
+def plan_lines(told: Mapping[str, Any]) -> list[str]:
+    """Return what a study would do, for a person."""
+    table = [["protocol", "scan time"]]
+    table += [[name, f"{row['scan_time_s']:.1f} s"] for name, row in told["protocols"].items()]
+    return [
+        told["question"],
+        "",
+        *plain_table(table),
+        "",
+        f"subjects:  {', '.join(told['subjects'])}",
+        f"slices:    {', '.join(told['slices'])}",
+        f"search:    {told['search_trials_per_protocol']} trials per protocol",
+        f"objective: {told['objective']}",
+        f"jobs:      at most {told['jobs']}, by the {told['runner']} runner",
+        f"folder:    {told['out']}",
+        "nothing was run (--dry-run)",
+    ]
