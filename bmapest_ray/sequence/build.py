@@ -38,11 +38,13 @@ class BuiltChain:
     @property
     def rf_energy_t2_s(self) -> float:
         """Integral of |B1|^2 over all pulses [T^2 s]; SAR is proportional to it."""
-        return sum(played.pulse.energy_t2_s for played in self.pulses)
+        return sum(played.energy_t2_s for played in self.pulses)
 
 
-def build_chain(chain: Chain, matrix: int, fov_m: float, scanner: Scanner) -> BuiltChain:
-    """Build the Pulseq sequence of a chain on an N x N grid.
+def build_chain(
+    chain: Chain, matrix: int, fov_m: float, scanner: Scanner, *, labels: bool = False
+) -> BuiltChain:
+    """Build the Pulseq sequence of a chain on an N x N grid, with labels for an export.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def build_chain(chain: Chain, matrix: int, fov_m: float, scanner: Scanner) -> Bu
     """
     score = chain.write(matrix, fov_m, scanner)
     return BuiltChain(
-        render(score),
+        render(score, labels=labels),
         score.time_s,
         tuple(score.images),
         tuple(score.readouts),

@@ -9,6 +9,7 @@ from bmapest_ray.sequence import (
     diffusion,
     echo_planar,
     gradient_echo,
+    imported,
     paper,
     prepared,
     spin_echo,
@@ -40,6 +41,7 @@ SEQUENCES: Final = MappingProxyType(
             diffusion.diffusion_se,
             diffusion.diffusion_epi,
             echo_planar.epi,
+            imported.pulseq,
         )
     }
 )

@@ -5,9 +5,9 @@ energy follow, and which `render.py` turns into a Pulseq sequence.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -67,12 +67,22 @@ class Adc:
     phase_deg: float
 
 
+@dataclass(frozen=True, eq=False)
+class RawEvents:
+    """Events of a block read from a file, as pypulseq gives them; equal only to itself."""
+
+    events: tuple[Any, ...]
+    pulse_energy_t2_s: float = 0.0
+
+
 @dataclass(frozen=True)
 class Block:
     """Events that begin together; the next block begins `steps` raster steps later.
 
     `gradients` pairs an axis with its lobe; every lobe begins with the block.
     `centre_s` is the middle of the pulse or of the receive window, from the block's begin.
+    A block read from a file has `raw` events, which are what is played; `pulse` and `adc` then
+    only describe them.
     """
 
     steps: int
@@ -80,6 +90,7 @@ class Block:
     pulse_delay_s: float = 0.0
     gradients: tuple[tuple[Axis, Lobe], ...] = ()
     adc: Adc | None = None
+    raw: RawEvents | None = None
 
     @property
     def centre_s(self) -> float:
@@ -91,9 +102,24 @@ class Block:
         return 0.0
 
     @property
+    def pulse_energy_t2_s(self) -> float:
+        """Integral of |B1|^2 over the pulse [T^2 s], 0 without one."""
+        if self.raw is not None:
+            return self.raw.pulse_energy_t2_s
+        return self.pulse.energy_t2_s if self.pulse is not None else 0.0
+
+    @property
     def phase_deg(self) -> float:
         """Phase of the pulse, 0 without one."""
         return self.pulse.phase_deg if self.pulse is not None else 0.0
+
+
+def without_window(block: Block) -> Block:
+    """Return the block with its receive window closed."""
+    raw = block.raw
+    if raw is not None:
+        raw = RawEvents(tuple(e for e in raw.events if e.type != "adc"), raw.pulse_energy_t2_s)
+    return replace(block, adc=None, raw=raw)
 
 
 @dataclass(frozen=True)
@@ -108,7 +134,7 @@ class AdcReadout:
     image
         Index into the images of the chain.
     line
-        ky index, 0..N-1.
+        ky index, 0..N-1; -1 for samples off the grid, which lie where the sequence puts them.
     reverse
         Whether kx runs downwards.
     samples, dwell_s
@@ -124,10 +150,16 @@ class AdcReadout:
     dwell_s: float
     centre_s: float = 0.0
 
+    @property
+    def on_grid(self) -> bool:
+        """Whether `line` and `reverse` say where the samples lie."""
+        return self.line >= 0
+
 
 @dataclass(frozen=True)
 class PlayedPulse:
-    """An RF pulse and the time of its middle from the begin of the chain."""
+    """An RF pulse, the time of its middle from the begin of the chain, and its energy."""
 
     pulse: Pulse
     centre_s: float
+    energy_t2_s: float

@@ -1,4 +1,4 @@
-"""From a word to a protocol: ``t1inv,t2prep[1]``, the name of a preset, or a YAML file.
+"""From a word to a protocol: ``t1inv,t2prep[1]``, a preset, a YAML file, a ``.seq`` file.
 
 ``t1inv`` is one chain of its contrasts; ``t1inv[0]``, ``t1inv[0,2]`` and ``t1inv[0:2]`` one chain
 of those; a comma (or plus) separates chains; ``@scanner`` at the end plays all on that scanner.
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import bmapest_ray
 from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
-from bmapest_ray.sequence.protocol import Chain, Protocol, StateAccuracy
+from bmapest_ray.sequence.protocol import Chain, Contrast, Protocol, StateAccuracy
 from bmapest_ray.sequence.protocol_file import from_yaml
-from bmapest_ray.sequence.scanner import scanner_named
+from bmapest_ray.sequence.scanner import SCANNERS, scanner_named
+from bmapest_ray.sequence.seq_file import file_sha256, read_seq
 
 _TERM = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<pick>[^\[\]]*)\])?")
 _SPLIT = re.compile(r"[,+](?![^\[]*\])")
@@ -44,9 +45,26 @@ def parse_protocol(text: str) -> Protocol:
     return _parse(text.strip(), ())
 
 
+def import_protocol(path: Path, name: str = "") -> Protocol:
+    """Return a ``.seq`` file as a protocol of one contrast, judged by the `as-imported` scanner.
+
+    Raises
+    ------
+    MissingInput, InvalidInput
+        If the file is not there or cannot be read; names the block where there is one.
+    """
+    sha256 = file_sha256(path)
+    read_seq(path, sha256)
+    parameters = (("file", str(path.resolve())), ("sha256", sha256))
+    contrast = Contrast(name or path.stem, "pulseq", parameters)
+    return Protocol(str(path), (Chain((contrast,)),), SCANNERS["as-imported"])
+
+
 def _parse(text: str, inside: tuple[str, ...]) -> Protocol:
     if text.endswith((".yaml", ".yml")):
         return _read(Path(text), inside)
+    if text.endswith(".seq"):
+        return import_protocol(Path(text))
     expression, _, scanner = text.partition("@")
     terms = [_term(term.strip(), inside) for term in _SPLIT.split(expression)]
     parts = [protocol for protocol, _ in terms]

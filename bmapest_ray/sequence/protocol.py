@@ -29,9 +29,9 @@ class StateAccuracy:
         Relative thresholds below which states are not propagated or not measured.
     """
 
-    max_state_count: int = 500
-    min_state_mag: float = 1e-4
-    min_latent_signal: float = 1e-4
+    max_state_count: int = 5000
+    min_state_mag: float = 5e-5
+    min_latent_signal: float = 5e-5
     min_emitted_signal: float = 1e-4
 
     def __post_init__(self) -> None:

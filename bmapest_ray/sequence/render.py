@@ -6,7 +6,15 @@ from typing import Any
 
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.units import deg_to_rad
-from bmapest_ray.sequence.events import APODISATION, TIME_BANDWIDTH, Adc, Axis, Block, Pulse
+from bmapest_ray.sequence.events import (
+    APODISATION,
+    TIME_BANDWIDTH,
+    Adc,
+    AdcReadout,
+    Axis,
+    Block,
+    Pulse,
+)
 from bmapest_ray.sequence.lobes import Lobe
 from bmapest_ray.sequence.scanner import Scanner
 from bmapest_ray.sequence.score import Score
@@ -14,8 +22,13 @@ from bmapest_ray.sequence.score import Score
 Event = Any  # pypulseq events are SimpleNamespaces without types
 
 
-def render(score: Score) -> Any:  # noqa: ANN401 - a pypulseq.Sequence, which has no types
+NOMINAL_SLICE_M = 8e-3
+
+
+def render(score: Score, *, labels: bool = False) -> Any:  # noqa: ANN401 - pypulseq has no types
     """Return the score as a `pypulseq.Sequence` that passed its timing check.
+
+    `labels` marks every receive window with LIN, SET (the image) and REV.
 
     Raises
     ------
@@ -25,11 +38,20 @@ def render(score: Score) -> Any:  # noqa: ANN401 - a pypulseq.Sequence, which ha
     import pypulseq
 
     writer = _Writer(pypulseq.Sequence(score.scanner.pulseq_limits()), score.scanner)
+    readouts = iter(score.readouts)
     for block in score.blocks:
-        writer.add(block)
+        marked = labels and block.adc is not None
+        writer.add(block, _labels(next(readouts)) if marked else [])
     check_timing(writer.sequence)
-    writer.sequence.set_definition("FOV", [score.fov_m, score.fov_m, 0.0])
+    writer.sequence.set_definition("FOV", [score.fov_m, score.fov_m, NOMINAL_SLICE_M])
     return writer.sequence
+
+
+def _labels(readout: AdcReadout) -> list[Event]:
+    import pypulseq
+
+    values = {"LIN": max(readout.line, 0), "SET": readout.image, "REV": int(readout.reverse)}
+    return [pypulseq.make_label(label, "SET", value) for label, value in values.items()]
 
 
 class _Writer:
@@ -42,15 +64,17 @@ class _Writer:
         self._events: dict[Block, tuple[Event, ...]] = {}
         self._made: dict[object, Event] = {}
 
-    def add(self, block: Block) -> None:
+    def add(self, block: Block, labels: list[Event]) -> None:
         if block not in self._events:
             self._events[block] = tuple(self._make(block))
-        self.sequence.add_block(*self._events[block])
+        self.sequence.add_block(*self._events[block], *labels)
 
     def _make(self, block: Block) -> list[Event]:
         import pypulseq
 
         events = [pypulseq.make_delay(block.steps * self.scanner.gradient_raster_s)]
+        if block.raw is not None:
+            return [*events, *block.raw.events]
         if block.pulse is not None:
             events.append(self._pulse(block.pulse, block.pulse_delay_s))
         events += [self._gradient(axis, lobe) for axis, lobe in block.gradients]

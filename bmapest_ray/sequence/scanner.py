@@ -94,10 +94,16 @@ SCANNERS: Final = MappingProxyType(
                 "clinical-1.5t", max_gradient_t_per_m=0.033, max_slew_t_per_m_s=125.0, field_t=1.5
             ),
             Scanner("high-performance-3t", max_gradient_t_per_m=0.08, max_slew_t_per_m_s=200.0),
+            Scanner("as-imported", 0.1, 250.0, 0.0, 0.0, 0.0),
         )
     }
 )
-"""The shipped scanners by name; the clinical ones are typical whole-body machines, no product."""
+"""The shipped scanners by name.
+
+The clinical ones are typical whole-body machines, no product.
+
+`as-imported` judges `.seq` files of others: wide limits and no dead times.
+"""
 
 
 def scanner_named(name: str) -> Scanner:

@@ -3,6 +3,7 @@
 The clock counts raster steps, so times are exact and a score is checked before pypulseq sees it.
 """
 
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -16,6 +17,7 @@ from bmapest_ray.sequence.events import (
     Pulse,
     PulseShape,
     PulseUse,
+    without_window,
 )
 from bmapest_ray.sequence.lobes import Lobe, lobe, plateau, raster_steps, shortest_lobe
 from bmapest_ray.sequence.scanner import Scanner
@@ -160,7 +162,8 @@ class Score:
         if block.steps:
             self.blocks.append(block)
         if block.pulse is not None:
-            self.pulses.append(PlayedPulse(block.pulse, begin_s + block.centre_s))
+            centre_s = begin_s + block.centre_s
+            self.pulses.append(PlayedPulse(block.pulse, centre_s, block.pulse_energy_t2_s))
         return begin_s + block.centre_s
 
     def read(
@@ -175,11 +178,16 @@ class Score:
     ) -> float:
         """Play the readout of one line of an image and return the time of its centre."""
         block = self.readout_block(dwell_s, phase_deg, reverse)
-        if not (self.recording and receive):
-            return self.play(Block(block.steps, gradients=block.gradients)) + block.centre_s
-        centre_s = self.play(block)
-        self.readouts.append(AdcReadout(image, line, reverse, self.matrix, dwell_s, centre_s))
-        return centre_s
+        readout = AdcReadout(image, line, reverse, self.matrix, dwell_s)
+        return self.play_window(block, readout, receive=receive)
+
+    def play_window(self, block: Block, readout: AdcReadout, *, receive: bool = True) -> float:
+        """Play a block with a receive window, closed if not received; return its middle."""
+        if self.recording and receive:
+            centre_s = self.play(block)
+            self.readouts.append(replace(readout, centre_s=centre_s))
+            return centre_s
+        return self.play(without_window(block)) + block.centre_s
 
     def wait(self, duration_s: float) -> None:
         """Play nothing for a while (to the nearest raster step)."""
