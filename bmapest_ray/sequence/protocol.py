@@ -32,7 +32,7 @@ class StateAccuracy:
     max_state_count: int = 5000
     min_state_mag: float = 5e-5
     min_latent_signal: float = 5e-5
-    min_emitted_signal: float = 1e-4
+    min_emitted_signal: float = 5e-4
 
     def __post_init__(self) -> None:
         """Refuse thresholds out of range."""

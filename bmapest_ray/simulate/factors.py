@@ -19,9 +19,8 @@ from bmapest_ray.base.errors import SimulationError
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
 from bmapest_ray.simulate.chain import ChainModel
-from bmapest_ray.simulate.encode import Group
-from bmapest_ray.simulate.hearing import Hearings, sample_index
-from bmapest_ray.simulate.rows import ImageRows, group_rows
+from bmapest_ray.simulate.hearing import sample_index
+from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import TissueTable
@@ -96,27 +95,21 @@ class FactorBuilder:
         order = self._voxel_order()
         test = order[:_TEST_VOXELS]
         tested = rows.scaled(self._columns(rows, test))
-        used = order[_TEST_VOXELS : _TEST_VOXELS + _BASIS_VOXELS]
-        if not len(used):
-            used = test
+        count = _BASIS_VOXELS
         while True:
-            basis, error = best_basis(
-                rows.scaled(self._columns(rows, used)), tested, self.tolerance
-            )
+            used = order[_TEST_VOXELS:][:count] if len(order) > 2 * _TEST_VOXELS else order
+            columns = rows.scaled(self._columns(rows, used))
+            basis, error = best_basis(columns, tested, self.tolerance)
             if error <= self.tolerance:
                 break
-            if basis.shape[1] >= _MAX_RANK or len(used) >= len(order):
+            if basis.shape[1] >= _MAX_RANK or count >= len(order):
                 msg = (
                     f"the low-rank operator must be within {self.tolerance:.1g} of the exact one, "
                     f"got {error:.1g} at rank {basis.shape[1]}; raise the tolerance or use the "
                     "exact engine"
                 )
                 raise SimulationError(msg)
-            used = (
-                order[_TEST_VOXELS : _TEST_VOXELS + 2 * len(used)]
-                if len(used) * 2 + (_TEST_VOXELS) <= len(order)
-                else order
-            )
+            count *= 2
         coefficients = rows.coefficients(basis)
         return ImageFactors(
             kspace=scatter_kspace(self.model, rows, coefficients, image).to(dtype),
@@ -142,12 +135,11 @@ class FactorBuilder:
             amplitude = self.amplitudes.values[group.hearings] @ self.b1_weights[:, voxels].to(
                 torch.complex128
             )
-            shift = self._shift(group, voxels)  # (hearing, voxel)
-            block = (amplitude * shift[:, None])[:, None] * factor[None]
+            block = amplitude[:, None] * (factor * self._shift(group, voxels))[None]
             parts.append(block.flatten(0, 1).flatten(1))
         return torch.cat(parts)
 
-    def _factor(self, group: Group, voxels: torch.Tensor) -> torch.Tensor:
+    def _factor(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
         """Return decay, precession and density at the nodes, ``(node, tissue, voxel)``."""
         profile = group.profile
         time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
@@ -156,14 +148,10 @@ class FactorBuilder:
         fading = decay(profile, *columns) * self._density
         return turning[:, None] * fading[:, :, None]
 
-    def _shift(self, group: Group, voxels: torch.Tensor) -> torch.Tensor:
-        """Return ``exp(-2 pi i (k - k_nominal) . x)``, ``(hearing, voxel)``."""
-        hearings: Hearings = self.model.hearings
-        offset_y = hearings.ky_per_m - hearings.nominal_ky_per_m
-        offset_x = group.trace.kx_per_m[0] - group.trace.nominal_kx_per_m[0]
-        ky = torch.from_numpy(offset_y[group.hearings])
+    def _shift(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
+        """Return ``exp(-2 pi i (k - k_nominal) . x)``, ``(voxel,)``."""
         x, y = self.positions_m[voxels].T
-        phase = -2 * torch.pi * (ky[:, None] * y + offset_x * x)
+        phase = -2 * torch.pi * (group.offset_x * x + group.offset_y * y)
         return torch.polar(torch.ones_like(phase), phase)
 
     def _object(self, rows: ImageRows, dual: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -173,26 +161,27 @@ class FactorBuilder:
         weights = torch.zeros((rank, tissues, count), dtype=dtype)
         for start in range(0, count, _BLOCK_VOXELS):
             voxels = torch.arange(start, min(start + _BLOCK_VOXELS, count))
-            weights[..., voxels] = self._object_block(rows, dual, voxels).to(dtype)
+            weights[..., voxels] = self._object_block(rows, dual, voxels, dtype)
         return weights.view(rank, tissues, matrix, matrix)
 
     def _object_block(
-        self, rows: ImageRows, dual: torch.Tensor, voxels: torch.Tensor
+        self, rows: ImageRows, dual: torch.Tensor, voxels: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
-        interpolation = self.b1_weights[:, voxels].to(torch.complex128)
-        total = torch.zeros(
-            (dual.shape[1], len(self._density), len(voxels)), dtype=torch.complex128
-        )
+        interpolation = self.b1_weights[:, voxels].to(dtype)
+        shape = (dual.shape[1], len(self._density), len(voxels))
+        total = torch.zeros(shape, dtype=dtype)
         for group, span in zip(rows.groups, rows.spans, strict=True):
             nodes = len(group.profile.nodes.time_s)
             part = dual[span].view(-1, nodes, dual.shape[1]).conj()
-            shift = self._shift(group, voxels)[:1]
-            # (node, rank, tissue, b1) summed over the hearings of the group
+            # summed over the hearings of the group: (node, rank, tissue, b1)
             summed = torch.einsum("hlr,htb->lrtb", part, self.amplitudes.values[group.hearings])
-            factor = self._factor(group, voxels) * shift
-            for node in range(nodes):
-                total += (summed[node] @ interpolation) * factor[node]
-        return total * self._half_sample(voxels)
+            factor = self._factor(group, voxels)
+            if group.offset_y or group.offset_x:
+                factor = factor * self._shift(group, voxels)
+            factor = factor.to(dtype)
+            for node, weights in enumerate(summed.to(dtype)):
+                total.addcmul_(weights @ interpolation, factor[node])
+        return total * self._half_sample(voxels).to(dtype)
 
     def _half_sample(self, voxels: torch.Tensor) -> torch.Tensor:
         """Return ``exp(-i pi x / FOV)``: samples lie half a step off the grid of the FFT."""
@@ -204,8 +193,7 @@ def best_basis(
     used: torch.Tensor, tested: torch.Tensor, tolerance: float
 ) -> tuple[torch.Tensor, float]:
     """Return an orthonormal basis of the used columns and its error on the tested ones."""
-    left, _, _ = torch.linalg.svd(used, full_matrices=False)
-    left = left[:, :_MAX_RANK]
+    left = _left_vectors(used)
     captured = (left.conj().T @ tested).abs().square().sum(dim=1).cumsum(dim=0)
     total = tested.abs().square().sum()
     residual = ((total - captured).clamp(min=0) / total).sqrt()
@@ -214,6 +202,15 @@ def best_basis(
     basis = left[:, :rank]
     missed = tested - basis @ (basis.conj().T @ tested)
     return basis, float(missed.norm() / tested.norm())
+
+
+def _left_vectors(columns: torch.Tensor) -> torch.Tensor:
+    """Return the leading left singular vectors through the Gram matrix of the columns."""
+    values, right = torch.linalg.eigh(columns.conj().T @ columns)
+    strong = values.flip(0)[:_MAX_RANK] > 1e-15 * values[-1]
+    leading = right.flip(1)[:, :_MAX_RANK][:, strong]
+    left: torch.Tensor = torch.linalg.qr(columns @ leading).Q
+    return left
 
 
 def scatter_kspace(

@@ -13,11 +13,10 @@ import torch
 
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.simulate.chain import ChainModel
-from bmapest_ray.simulate.encode import Group
 from bmapest_ray.simulate.factors import ImageFactors, best_basis, scatter_kspace
 from bmapest_ray.simulate.lowrank import LowRankOperator
 from bmapest_ray.simulate.propagate import Propagator, SpinParameters
-from bmapest_ray.simulate.rows import ImageRows, group_rows
+from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
@@ -86,7 +85,7 @@ class AveragedChain:
         return torch.cat(parts)
 
     def _factor(
-        self, group: Group, properties: dict[str, torch.Tensor], voxels: torch.Tensor
+        self, group: RowGroup, properties: dict[str, torch.Tensor], voxels: torch.Tensor
     ) -> torch.Tensor:
         profile = group.profile
         time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
@@ -99,14 +98,10 @@ class AveragedChain:
         )
         return turning * (fading * properties["pd"])
 
-    def shift(self, group: Group, voxels: torch.Tensor) -> torch.Tensor:
+    def shift(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
         """Return ``exp(-2 pi i (k - k_nominal) . x)`` of a group, ``(1, voxel)``."""
-        hearings = self.model.hearings
-        first = group.hearings.start
-        ky = hearings.ky_per_m[first] - hearings.nominal_ky_per_m[first]
-        kx = group.trace.kx_per_m[0] - group.trace.nominal_kx_per_m[0]
         x, y = self.positions_m[voxels].T
-        phase = -2 * torch.pi * (kx * x + ky * y)
+        phase = -2 * torch.pi * (group.offset_x * x + group.offset_y * y)
         return torch.polar(torch.ones_like(phase), phase)[None]
 
     def half_sample(self, voxels: torch.Tensor) -> torch.Tensor:

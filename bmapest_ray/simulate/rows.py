@@ -10,7 +10,14 @@ import torch
 
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.encode import Group
-from bmapest_ray.simulate.hearing import Hearings
+
+
+@dataclass(frozen=True)
+class RowGroup(Group):
+    """Hearings that also share the offset of k from its nominal place, in 1/m."""
+
+    offset_x: float = 0.0
+    offset_y: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,11 @@ class ImageRows:
         Rows of each group.
     lines
         Readout number to its rows.
-    hearings
-        Of the chain.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[RowGroup, ...]
     spans: tuple[slice, ...]
     lines: dict[int, torch.Tensor]
-    hearings: Hearings
 
     @cached_property
     def _windows(self) -> list[torch.Tensor]:
@@ -44,15 +48,27 @@ class ImageRows:
         sizes = torch.tensor([span.stop - span.start for span in self.spans])
         return torch.repeat_interleave(torch.arange(len(self.groups)), sizes)
 
+    @cached_property
+    def _row_node(self) -> torch.Tensor:
+        parts = []
+        for span, window in zip(self.spans, self._windows, strict=True):
+            parts.append(torch.arange(span.stop - span.start) % len(window))
+        return torch.cat(parts)
+
+    @cached_property
+    def _first_window(self) -> torch.Tensor:
+        sizes = torch.tensor([0, *(len(window) for window in self._windows)])
+        return sizes.cumsum(0)[:-1]
+
+    @cached_property
+    def _all_windows(self) -> torch.Tensor:
+        return torch.cat(self._windows).to(torch.complex128)
+
     def interpolation(self, readout: int) -> torch.Tensor:
         """Return ``D`` of one readout, ``(sample, row)``, complex128."""
         rows = self.lines[readout]
-        columns = []
-        for row in rows.tolist():
-            group = int(self._row_group[row])
-            nodes = len(self._windows[group])
-            columns.append(self._windows[group][(row - self.spans[group].start) % nodes])
-        return torch.stack(columns, dim=1).to(torch.complex128)
+        index = self._first_window[self._row_group[rows]] + self._row_node[rows]
+        return self._all_windows[index].T
 
     @cached_property
     def _roots(self) -> dict[int, torch.Tensor]:
@@ -67,10 +83,8 @@ class ImageRows:
         return roots
 
     def _pattern(self, rows: torch.Tensor) -> bytes:
-        group = self._row_group[rows]
-        starts = torch.tensor([span.start for span in self.spans])[group]
-        nodes = torch.tensor([len(w) for w in self._windows])[group]
-        return torch.stack([group, (rows - starts) % nodes]).numpy().tobytes()
+        key: bytes = torch.stack([self._row_group[rows], self._row_node[rows]]).numpy().tobytes()
+        return key
 
     def scaled(self, columns: torch.Tensor) -> torch.Tensor:
         """Return ``R A``: rows whose inner products are those of the samples."""
@@ -115,10 +129,14 @@ def group_rows(model: ChainModel, image: int) -> ImageRows:
     lines: dict[int, list[torch.Tensor]] = {}
     for start, stop in zip(starts, [*starts[1:], len(mine)], strict=True):
         hearing = mine[start]
-        group = Group(
+        trace = hearings.traces[hearings.trace[hearing]]
+        offset_y = hearings.ky_per_m[hearing] - hearings.nominal_ky_per_m[hearing]
+        group = RowGroup(
             hearings=slice(int(hearing), int(mine[stop - 1]) + 1),
             profile=hearings.profiles[hearings.profile[hearing]],
-            trace=hearings.traces[hearings.trace[hearing]],
+            trace=trace,
+            offset_x=_settled(trace.kx_per_m[0] - trace.nominal_kx_per_m[0], fov_m),
+            offset_y=_settled(offset_y, fov_m),
         )
         nodes = len(group.profile.nodes.time_s)
         count = int(stop - start)
@@ -132,5 +150,9 @@ def group_rows(model: ChainModel, image: int) -> ImageRows:
         groups=tuple(groups),
         spans=tuple(spans),
         lines={number: torch.cat(rows) for number, rows in sorted(lines.items())},
-        hearings=hearings,
     )
+
+
+def _settled(offset_per_m: float, fov_m: float) -> float:
+    """Return the offset, or zero where it is rounding only."""
+    return 0.0 if abs(offset_per_m * fov_m) < 1e-6 else float(offset_per_m)
