@@ -12,25 +12,73 @@ if TYPE_CHECKING:
     from bmapest_ray.anatomy.slices import SliceSpec
     from bmapest_ray.base.errors import BmapestError
     from bmapest_ray.base.tissues import TISSUES
+    from bmapest_ray.compute.factory import make_runner
+    from bmapest_ray.inversion.settings import SolverSettings
+    from bmapest_ray.inversion.solve import invert
+    from bmapest_ray.metrics.scorecard import scorecard
+    from bmapest_ray.sequence.parse import parse_protocol
+    from bmapest_ray.simulate.factory import Scene, build_operator
+    from bmapest_ray.simulate.grid import VoxelGrid
+    from bmapest_ray.simulate.measurement import Measurement, Signal
+    from bmapest_ray.simulate.noise import add_noise, sigma_from_snr
+    from bmapest_ray.study.job import WORK
+    from bmapest_ray.study.loading import load_study
+    from bmapest_ray.study.run import run_study
+    from bmapest_ray.study.store import load_results
+    from bmapest_ray.tissue.fields import make_fields
     from bmapest_ray.tissue.table import PAPER_3T
 
 _HOMES = {
     "BmapestError": "base.errors",
+    "Measurement": "simulate.measurement",
     "PAPER_3T": "tissue.table",
+    "Scene": "simulate.factory",
+    "Signal": "simulate.measurement",
     "SliceSpec": "anatomy.slices",
+    "SolverSettings": "inversion.settings",
     "TISSUES": "base.tissues",
+    "VoxelGrid": "simulate.grid",
+    "WORK": "study.job",
+    "add_noise": "simulate.noise",
+    "build_operator": "simulate.factory",
+    "invert": "inversion.solve",
+    "load_results": "study.store",
     "load_slice": "anatomy.catalog",
+    "load_study": "study.loading",
+    "make_fields": "tissue.fields",
+    "make_runner": "compute.factory",
     "open_anatomy": "anatomy.catalog",
+    "parse_protocol": "sequence.parse",
+    "run_study": "study.run",
+    "scorecard": "metrics.scorecard",
+    "sigma_from_snr": "simulate.noise",
 }
 
 __all__ = [
     "PAPER_3T",
     "TISSUES",
+    "WORK",
     "BmapestError",
+    "Measurement",
+    "Scene",
+    "Signal",
     "SliceSpec",
+    "SolverSettings",
+    "VoxelGrid",
     "__version__",
+    "add_noise",
+    "build_operator",
+    "invert",
+    "load_results",
     "load_slice",
+    "load_study",
+    "make_fields",
+    "make_runner",
     "open_anatomy",
+    "parse_protocol",
+    "run_study",
+    "scorecard",
+    "sigma_from_snr",
 ]
 
 

@@ -156,7 +156,7 @@ def test_an_interrupted_study_leaves_nothing_running_and_is_completed_later(
 
 def test_a_server_that_is_not_there_is_refused_at_once() -> None:
     start = time.monotonic()
-    with pytest.raises(TrackingError, match=r"tracking\.uri must name an MLflow server"):
+    with pytest.raises(TrackingError, match=r"tracking\.mlflow must name an MLflow server"):
         MlflowTracker(f"http://127.0.0.1:{free_port()}")
     assert time.monotonic() - start < 5
 
