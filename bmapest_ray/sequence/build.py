@@ -27,6 +27,8 @@ class BuiltChain:
         One per receive window, in the order of acquisition.
     pulses
         Every RF pulse with the time of its centre, dummy cycles included.
+    rf_energy_t2_s
+        Integral of |B1|^2 over all pulses [T^2 s]; SAR is proportional to it.
     """
 
     seq: Any
@@ -34,11 +36,7 @@ class BuiltChain:
     images: tuple[str, ...]
     readouts: tuple[AdcReadout, ...]
     pulses: tuple[PlayedPulse, ...]
-
-    @property
-    def rf_energy_t2_s(self) -> float:
-        """Integral of |B1|^2 over all pulses [T^2 s]; SAR is proportional to it."""
-        return sum(played.energy_t2_s for played in self.pulses)
+    rf_energy_t2_s: float
 
 
 def build_chain(
@@ -58,4 +56,5 @@ def build_chain(
         tuple(score.images),
         tuple(score.readouts),
         tuple(score.pulses),
+        score.rf_energy_t2_s,
     )

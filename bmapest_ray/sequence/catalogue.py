@@ -10,6 +10,7 @@ from bmapest_ray.sequence import (
     echo_planar,
     gradient_echo,
     imported,
+    non_cartesian,
     paper,
     prepared,
     spin_echo,
@@ -41,6 +42,8 @@ SEQUENCES: Final = MappingProxyType(
             diffusion.diffusion_se,
             diffusion.diffusion_epi,
             echo_planar.epi,
+            non_cartesian.radial,
+            non_cartesian.spiral,
             imported.pulseq,
         )
     }

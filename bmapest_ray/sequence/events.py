@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bmapest_ray.base.units import GYROMAGNETIC_RATIO_HZ_PER_T, deg_to_rad
-from bmapest_ray.sequence.lobes import Lobe
+from bmapest_ray.sequence.lobes import Lobe, Waveform
 from bmapest_ray.sequence.scanner import RF_RASTER_S
 
 Axis = Literal["x", "y", "z"]
@@ -79,7 +79,7 @@ class RawEvents:
 class Block:
     """Events that begin together; the next block begins `steps` raster steps later.
 
-    `gradients` pairs an axis with its lobe; every lobe begins with the block.
+    `gradients` pairs an axis with its lobe or waveform, which begins with the block.
     `centre_s` is the middle of the pulse or of the receive window, from the block's begin.
     A block read from a file has `raw` events, which are what is played; `pulse` and `adc` then
     only describe them.
@@ -88,7 +88,7 @@ class Block:
     steps: int
     pulse: Pulse | None = None
     pulse_delay_s: float = 0.0
-    gradients: tuple[tuple[Axis, Lobe], ...] = ()
+    gradients: tuple[tuple[Axis, Lobe | Waveform], ...] = ()
     adc: Adc | None = None
     raw: RawEvents | None = None
 

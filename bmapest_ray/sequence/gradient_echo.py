@@ -119,9 +119,8 @@ def bssfp(
     half = excitation(score, flip_angle_deg / 2, -phase_increment_deg)
     begun_s = score.play(half)
     first = excitation(score, flip_angle_deg)
-    score.wait_until(
-        begun_s + repetition_time_s / 2 - first.centre_s, "repetition_time_s", repetition_time_s
-    )
+    first_s = begun_s + repetition_time_s / 2
+    score.wait_until(first_s - first.centre_s, "repetition_time_s", repetition_time_s, 0.5)
     played = with_dummies(cartesian.lines(score.matrix), dummy_pulses, score.matrix)
     for number, (line, receive) in enumerate(played):
         pulse = excitation(score, flip_angle_deg, number * phase_increment_deg)

@@ -1,4 +1,4 @@
-"""Trapezoidal gradient lobes in whole raster steps, within the limits of a scanner."""
+"""Gradient lobes in whole raster steps, within the limits of a scanner."""
 
 import math
 from dataclasses import dataclass
@@ -26,6 +26,22 @@ class Lobe:
     def area_per_m(self, raster_s: float) -> float:
         """Area in 1/m for steps of `raster_s`."""
         return self.amplitude_hz_per_m * (self.ramp + self.flat) * raster_s
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Any gradient: its mean over each raster step [Hz/m]; begins and ends at 0."""
+
+    amplitudes_hz_per_m: tuple[float, ...]
+
+    @property
+    def steps(self) -> int:
+        """Whole length in raster steps."""
+        return len(self.amplitudes_hz_per_m)
+
+    def area_per_m(self, raster_s: float) -> float:
+        """Area in 1/m for steps of `raster_s`."""
+        return math.fsum(self.amplitudes_hz_per_m) * raster_s
 
 
 def raster_steps(time_s: float, scanner: Scanner) -> int:

@@ -1,5 +1,6 @@
 """Contrasts, chains and protocols: frozen, hashable, digestible data."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -168,3 +169,13 @@ class Protocol:
     def scan_time_s(self, matrix: int, fov_m: float) -> float:
         """Return the time on the scanner, every pause and dummy cycle included."""
         return sum(chain.write(matrix, fov_m, self.scanner).time_s for chain in self.chains)
+
+    def rf_energy_t2_s(self, matrix: int, fov_m: float) -> float:
+        """Return the integral of |B1|^2 over all pulses [T^2 s], to which SAR is proportional."""
+        scores = (chain.write(matrix, fov_m, self.scanner) for chain in self.chains)
+        return sum(score.rf_energy_t2_s for score in scores)
+
+    def b1_rms_t(self, matrix: int, fov_m: float) -> float:
+        """Return the root mean square of B1 over the whole scan [T]."""
+        mean_square = self.rf_energy_t2_s(matrix, fov_m) / self.scan_time_s(matrix, fov_m)
+        return math.sqrt(mean_square)

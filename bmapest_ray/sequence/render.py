@@ -15,7 +15,7 @@ from bmapest_ray.sequence.events import (
     Block,
     Pulse,
 )
-from bmapest_ray.sequence.lobes import Lobe
+from bmapest_ray.sequence.lobes import Lobe, Waveform
 from bmapest_ray.sequence.scanner import Scanner
 from bmapest_ray.sequence.score import Score
 
@@ -92,22 +92,33 @@ class _Writer:
         event.id, _ = self.sequence.register_rf_event(event)
         return event
 
-    def _gradient(self, axis: Axis, lobe: Lobe) -> Event:
+    def _gradient(self, axis: Axis, shape: Lobe | Waveform) -> Event:
+        if (axis, shape) not in self._made:
+            event = self._lobe(axis, shape) if isinstance(shape, Lobe) else self._wave(axis, shape)
+            registered = self.sequence.register_grad_event(event)
+            event.id = registered[0] if isinstance(registered, tuple) else registered
+            self._made[axis, shape] = event
+        return self._made[axis, shape]
+
+    def _lobe(self, axis: Axis, lobe: Lobe) -> Event:
         import pypulseq
 
-        if (axis, lobe) not in self._made:
-            ramp_s = lobe.ramp * self.scanner.gradient_raster_s
-            event = pypulseq.make_trapezoid(
-                axis,
-                amplitude=lobe.amplitude_hz_per_m,
-                rise_time=ramp_s,
-                flat_time=lobe.flat * self.scanner.gradient_raster_s,
-                fall_time=ramp_s,
-                system=self.limits,
-            )
-            event.id = self.sequence.register_grad_event(event)
-            self._made[axis, lobe] = event
-        return self._made[axis, lobe]
+        ramp_s = lobe.ramp * self.scanner.gradient_raster_s
+        return pypulseq.make_trapezoid(
+            axis,
+            amplitude=lobe.amplitude_hz_per_m,
+            rise_time=ramp_s,
+            flat_time=lobe.flat * self.scanner.gradient_raster_s,
+            fall_time=ramp_s,
+            system=self.limits,
+        )
+
+    def _wave(self, axis: Axis, waveform: Waveform) -> Event:
+        import numpy as np
+        import pypulseq
+
+        samples = np.asarray(waveform.amplitudes_hz_per_m)
+        return pypulseq.make_arbitrary_grad(axis, samples, first=0, last=0, system=self.limits)
 
     def _adc(self, adc: Adc) -> Event:
         import pypulseq

@@ -74,6 +74,11 @@ class Score:
         """Time played so far."""
         return self.steps * self.scanner.gradient_raster_s
 
+    @property
+    def rf_energy_t2_s(self) -> float:
+        """Integral of |B1|^2 over all pulses [T^2 s]."""
+        return sum(played.energy_t2_s for played in self.pulses)
+
     def begin(self, contrast: str) -> None:
         """Name the contrast that is played next."""
         self.contrast = contrast

@@ -161,3 +161,12 @@ def test_rf_energy_of_a_block_pulse_is_its_closed_form():
     pulse = Pulse(180.0, 0.0, 1e-3, "block", "inversion")
     assert pulse.energy_t2_s == pytest.approx(b1_t**2 * 1e-3)
     assert Pulse(180.0, 0.0, 1e-3, "sinc", "inversion").energy_t2_s > pulse.energy_t2_s
+
+
+def test_rf_energy_and_root_mean_square_of_a_protocol():
+    protocol = parse_protocol("t2prep[0],t1inv[0]")
+    energies = [c.write(16, 0.2, protocol.scanner).rf_energy_t2_s for c in protocol.chains]
+    assert protocol.rf_energy_t2_s(16, 0.2) == pytest.approx(sum(energies))
+    mean_square = sum(energies) / protocol.scan_time_s(16, 0.2)
+    assert protocol.b1_rms_t(16, 0.2) == pytest.approx(mean_square**0.5)
+    assert energies[0] > energies[1]  # 90, 180 and 90 degrees against one 180
