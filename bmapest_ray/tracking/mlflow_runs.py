@@ -20,6 +20,9 @@ STATUS = "bmapest.status"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 
+UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the UI show runs, charts and maps, not the pages for language models."""
+
 BATCH = 1000
 PAGE = 1000
 
@@ -51,7 +54,7 @@ class Runs:
         self.experiment_id: str = (
             found.experiment_id
             if found is not None
-            else client.create_experiment(experiment, artifact_location=artifacts)
+            else client.create_experiment(experiment, artifact_location=artifacts, tags=UI_TAGS)
         )
         self._ids: dict[tuple[str, str], str] = {}
         self._ended: set[str] = set()

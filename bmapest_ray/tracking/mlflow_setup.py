@@ -62,8 +62,8 @@ def check_server(uri: str, timeout_s: float = 5.0) -> None:
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
-            f"tracking.mlflow must name an MLflow server that answers, got {uri} ({reason}); start it "
-            "or set it to true to use a file in the study's folder"
+            f"tracking.mlflow must name an MLflow server that answers, got {uri} ({reason}); "
+            "start it or set it to true to use a file in the study's folder"
         ) from error
 
 

@@ -1,9 +1,12 @@
 """The MLflow UI on a study's store, for this machine alone."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.tracking.mlflow_setup import STORE_NAME, default_uri, prepare_environment
@@ -48,10 +51,19 @@ def serve(directory: Path, port: int) -> int:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONWARNINGS": "ignore::DeprecationWarning",
     }
-    # No shell, and every word is ours but the port, a number, and the store's path.
-    with subprocess.Popen(ui_command(directory, port), env=environment) as server:  # noqa: S603
-        try:
-            return server.wait()
-        except KeyboardInterrupt:
-            server.terminate()
-            return 0
+    # No shell, and every word is ours but the port, a number, and the store's path. MLflow starts
+    # processes of its own: a session makes it possible to stop all of them.
+    command = ui_command(directory, port)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = server.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0 if code == -signal.SIGTERM else code

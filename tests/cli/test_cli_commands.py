@@ -210,7 +210,10 @@ def test_bad_input_of_invert(
         (["-o", "anatomy.slice=z:1"], "did you mean 'slices'?"),
         (["-o", "anatomy.subjects=[nobody]"], "must be one of mni152"),
         (["-o", "inversion.solver=adm"], "did you mean 'adam'?"),
-        (["-o", "tracking.mlflow=http://127.0.0.1:9"], "tracking.mlflow must name an MLflow server"),
+        (
+            ["-o", "tracking.mlflow=http://127.0.0.1:9"],
+            "tracking.mlflow must name an MLflow server",
+        ),
         (["-o", "protocols=[]"], "protocols"),
         (["--out", "/proc/nowhere"], "must be writable"),
         (["--runner", "slurm"], "compute.runner"),

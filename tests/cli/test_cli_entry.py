@@ -65,15 +65,14 @@ def test_the_ui_never_leaves_this_machine(
     seen: list[list[str]] = []
 
     class Server:
-        def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        def __init__(
+            self,
+            command: list[str],
+            env: dict[str, str],
+            start_new_session: bool,  # noqa: ARG002
+        ) -> None:
             seen.append(command)
             assert env["MLFLOW_DISABLE_TELEMETRY"] == "true"
-
-        def __enter__(self) -> "Server":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
 
         def wait(self) -> int:
             return 0
