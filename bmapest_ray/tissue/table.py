@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,7 +136,12 @@ def load_table(path: Path | str) -> TissueTable:
     if not path.is_file():
         msg = f"a tissue table must be a YAML file, got '{path}' which is not there; check the path"
         raise MissingInput(msg)
-    content = yaml.safe_load(path.read_text())
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        msg = f"a tissue table must be YAML, got '{path}' ({reason}); correct the file"
+        raise InvalidInput(msg) from error
     if not isinstance(content, dict):
         msg = f"a tissue table must be a mapping of rows, got '{path}'; see the README"
         raise InvalidInput(msg)
@@ -146,7 +152,44 @@ def load_table(path: Path | str) -> TissueTable:
     if missing:
         msg = f"a tissue table needs every row, '{path}' lacks {', '.join(missing)}; add it"
         raise InvalidInput(msg)
-    rows: dict[str, Any] = {
-        key: tuple(v) if isinstance(v, list) else v for key, v in content.items()
-    }
+    rows: dict[str, Any] = {key: _READERS.get(key, _numbers)(key, content[key]) for key in content}
     return TissueTable(**rows)
+
+
+def _number(key: str, value: object) -> float:
+    """Return a number; YAML reads 1e-9, without a point, as text."""
+    try:
+        if isinstance(value, int | float | str) and not isinstance(value, bool):
+            return float(value)
+    except ValueError:
+        pass
+    msg = f"{key} of a tissue table must be made of numbers, got {value!r}; correct it"
+    raise InvalidInput(msg)
+
+
+def _numbers(key: str, value: object) -> tuple[float, ...]:
+    if isinstance(value, list):
+        return tuple(_number(key, item) for item in value)
+    msg = f"{key} of a tissue table must be a list with one number per tissue, got {value!r}"
+    raise InvalidInput(f"{msg}; write [..., ..., ...]")
+
+
+def _text(key: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    msg = f"{key} of a tissue table must be made of text, got {value!r}; quote it"
+    raise InvalidInput(msg)
+
+
+def _texts(key: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(_text(key, item) for item in value)
+    msg = f"{key} of a tissue table must be a list of names, got {value!r}; write [GM, WM, CSF]"
+    raise InvalidInput(msg)
+
+
+_READERS: dict[str, Callable[[str, object], object]] = {
+    "names": _texts,
+    "source": _text,
+    "field_strength_t": _number,
+}
