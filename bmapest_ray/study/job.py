@@ -3,19 +3,17 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bmapest_ray.base.errors import require_choice
 from bmapest_ray.base.threads import limit_threads
 from bmapest_ray.simulate.cache import default_directory
 from bmapest_ray.study.cache import JobCache
 from bmapest_ray.study.data import SimulatedData, simulate_data
-from bmapest_ray.study.records import Scores
+from bmapest_ray.study.result import JobResult
 from bmapest_ray.study.spec import JobSpec
 from bmapest_ray.study.status import JobStatus
 
@@ -27,30 +25,6 @@ WORK = f"{__name__}:work"
 
 _CURVE_POINTS = 100
 """Longest convergence curve that is kept."""
-
-
-@dataclass(frozen=True, eq=False)
-class JobResult:
-    """What a job found; an expected failure is a status, not an exception."""
-
-    id: str
-    status: JobStatus
-    solver_status: str
-    message: str
-    scores: Scores
-    maps: NDArray[np.float32]
-    """Shape `(tissue, y, x)`."""
-    truth: NDArray[np.float32]
-    """Shape `(tissue, y, x)`."""
-    affine: NDArray[np.float64]
-    """Shape `(4, 4)`: pixel index `(x, y, 0)` to RAS world millimetres."""
-    history: tuple[Mapping[str, float], ...] = ()
-    iterations: int = 0
-    seconds: float = 0.0
-    setup_seconds: float = 0.0
-    total_seconds: float = 0.0
-    scan_time_s: float = 0.0
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def work(spec: JobSpec, state: dict[str, Any]) -> JobResult:

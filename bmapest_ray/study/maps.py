@@ -6,7 +6,7 @@ from pathlib import Path
 from bmapest_ray.anatomy.bids_io import map_path, write_maps
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.study.files import folder_once, writing
-from bmapest_ray.study.job import JobResult
+from bmapest_ray.study.result import JobResult
 from bmapest_ray.study.spec import JobSpec
 from bmapest_ray.study.store import slug
 

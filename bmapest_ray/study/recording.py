@@ -3,9 +3,9 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-from bmapest_ray.study.job import JobResult
 from bmapest_ray.study.ports import Failure, Outcome
 from bmapest_ray.study.records import JobRecord
+from bmapest_ray.study.result import JobResult
 from bmapest_ray.study.spec import JobSpec
 from bmapest_ray.study.status import JobStatus
 

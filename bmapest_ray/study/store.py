@@ -155,11 +155,11 @@ class StudyStore:
 
     def job_ids(self) -> set[str]:
         """Return the ids of all committed jobs."""
-        return {path.stem for path in self._file("jobs").glob("*/*.json")}
+        return {path.stem for path in _job_files(self.root)}
 
     def forget_failed(self) -> None:
         """Set failed jobs aside so that they may run again; their records are kept beside."""
-        for path in sorted(self._file("jobs").glob("*/*.json")):
+        for path in _job_files(self.root):
             if JobRecord.from_dict(read_json(path)).status is JobStatus.FAILED:
                 count = len(list(path.parent.glob(f"{path.stem}.failed-*")))
                 path.rename(path.with_name(f"{path.stem}.failed-{count}"))
@@ -228,7 +228,7 @@ def load_results(directory: str | Path) -> "pd.DataFrame":
     parts = sorted((root / "results").glob("part-*.parquet"))
     table = read_parts(parts)
     known = set(table.column("job_id").to_pylist())
-    rest = [path for path in sorted((root / "jobs").glob("*/*.json")) if path.stem not in known]
+    rest = [path for path in _job_files(root) if path.stem not in known]
     records = [JobRecord.from_dict(read_json(path)) for path in rest]
     frame: pd.DataFrame = pa.concat_tables([table, to_table(records)]).to_pandas()
     return frame
@@ -237,7 +237,7 @@ def load_results(directory: str | Path) -> "pd.DataFrame":
 def load_jobs(directory: str | Path) -> list[JobRecord]:
     """Return every committed job of a study, with its convergence curve and traceback."""
     root = _study_folder(directory)
-    return [JobRecord.from_dict(read_json(p)) for p in sorted((root / "jobs").glob("*/*.json"))]
+    return [JobRecord.from_dict(read_json(path)) for path in _job_files(root)]
 
 
 def load_trials(directory: str | Path) -> list[TrialRecord]:
@@ -247,8 +247,14 @@ def load_trials(directory: str | Path) -> list[TrialRecord]:
 
 def read_trials(root: Path) -> list[TrialRecord]:
     """Return the trials under a study's folder."""
-    trials = [TrialRecord.from_dict(read_json(path)) for path in (root / "trials").glob("*.json")]
+    paths = (root / "trials").glob("[!.]*.json")
+    trials = [TrialRecord.from_dict(read_json(path)) for path in paths]
     return sorted(trials, key=lambda t: (t.key.protocol, t.key.stage != "search", t.key.number))
+
+
+def _job_files(root: Path) -> list[Path]:
+    """Return the committed records; what a writer is still writing begins with a dot."""
+    return sorted((root / "jobs").glob("*/[!.]*.json"))
 
 
 def slug(text: str) -> str:

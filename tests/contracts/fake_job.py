@@ -9,7 +9,7 @@ import numpy as np
 
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.tissues import TISSUES
-from bmapest_ray.study.job import JobResult
+from bmapest_ray.study.result import JobResult
 from bmapest_ray.study.spec import JobSpec
 from bmapest_ray.study.status import JobStatus
 

@@ -1,0 +1,220 @@
+"""A person's view: the MLflow UI and the report of a finished study, in a real browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bmapest_ray.cli import main
+
+pytestmark = [pytest.mark.services]
+
+STUDY = """
+name: browser
+question: Which of four protocols should we scan with?
+anatomy: {slices: ["below-top:75", "below-top:80"], matrix: 16}
+protocols: ["t1inv[2]", "t2prep[0:2]", "t1inv", "t1inv,t2prep"]
+noise: {snr: 100, reference: "t1inv[3]"}
+inversion: {start: uniform, settings: {max_iterations: 8}}
+search: {n_trials: 2, space: {inversion.settings.inner_iterations: [4, 8]}}
+compute: {runner: local}
+"""
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "study.yaml").write_text(STUDY)
+    assert main(["run", str(folder / "study.yaml"), "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def server(study: Path) -> Iterator[str]:
+    """The MLflow UI as ``bmapest ui`` serves it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "bmapest_ray", "ui", str(study), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as ui:
+        address = f"http://127.0.0.1:{port}"
+        wait_until(lambda: answers(address))
+        yield address
+        ui.send_signal(signal.SIGINT)
+        assert ui.wait(timeout=30) == 0
+    assert not answers(address)
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert chromium, "install chromium"
+    assert driver, "install chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.add_argument("--window-size=1600,1200")
+    if os.getuid() == 0:
+        options.add_argument("--no-sandbox")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2):  # noqa: S310
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def wait_until(true: Any, seconds: float = WAIT_S) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"still not so after {seconds:.0f} s"
+        time.sleep(0.2)
+
+
+def ask(address: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(  # noqa: S310
+        f"{address}/api/2.0/mlflow/{what}",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
+        return dict(json.load(reply))
+
+
+def runs(address: str, level: str) -> list[dict[str, Any]]:
+    found = ask(address, "experiments/search", {"max_results": 10})["experiments"]
+    (experiment,) = (row for row in found if row["name"] == "browser")
+    wanted = f"tags.`bmapest.level` = '{level}'"
+    body = {"experiment_ids": [experiment["experiment_id"]], "filter": wanted, "max_results": 500}
+    return list(ask(address, "runs/search", body).get("runs", ()))
+
+
+def tag(run: dict[str, Any], key: str) -> str:
+    return next((row["value"] for row in run["data"]["tags"] if row["key"] == key), "")
+
+
+def page(address: str, run: dict[str, Any], part: str = "") -> str:
+    info = run["info"]
+    return f"{address}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}{part}"
+
+
+def requested(browser: Any) -> list[str]:
+    """Every address that the page has asked for."""
+    messages = (json.loads(row["message"])["message"] for row in browser.get_log("performance"))
+    return [
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    ]
+
+
+def text_of(browser: Any) -> str:
+    return str(browser.execute_script("return document.body.innerText"))
+
+
+def keep(browser: Any, name: str) -> None:
+    """Leave a screenshot where BMAPEST_SCREENSHOTS says, for a person to look at."""
+    folder = os.environ.get("BMAPEST_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(f"{folder}/{name}.png")
+
+
+def test_the_runs_nest_and_carry_scores(server: str) -> None:
+    (root,) = runs(server, "study")
+    trials, jobs = runs(server, "trial"), runs(server, "job")
+    assert len(trials) == 4 * 2 + 4
+    assert len(jobs) == 4 * 2 * 2 + 4 * 2
+    assert {tag(run, "mlflow.parentRunId") for run in trials} == {root["info"]["run_id"]}
+    assert {tag(run, "mlflow.parentRunId") for run in jobs} == {
+        run["info"]["run_id"] for run in trials
+    }
+    for run in trials + jobs:
+        names = {row["key"] for row in run["data"]["metrics"]}
+        assert {"psnr_db/GM", "psnr_db/WM", "psnr_db/CSF", "scan_time_s"} <= names
+        assert {"protocol"} <= {row["key"] for row in run["data"]["params"]}
+    assert {tag(run, "stage") for run in trials} == {"search", "report"}
+
+
+def test_the_table_of_runs_opens_from_study_to_trials(server: str, browser: Any) -> None:
+    experiment = runs(server, "study")[0]["info"]["experiment_id"]
+    browser.get(f"{server}/#/experiments/{experiment}/runs")
+    wait_until(lambda: "browser" in text_of(browser))
+    button = "//*[@role='row']//button[contains(@class,'expand') or .//*[contains(@class,'plus')]]"
+    wait_until(lambda: browser.find_elements("xpath", button))
+    browser.find_elements("xpath", button)[0].click()
+    wait_until(lambda: "t1inv,t2prep report" in text_of(browser))
+    keep(browser, "mlflow-runs")
+    assert all(url.startswith((server, "data:", "blob:")) for url in requested(browser))
+
+
+def test_a_study_says_what_it_asks_and_shows_its_report(server: str, browser: Any) -> None:
+    (root,) = runs(server, "study")
+    browser.get(page(server, root))
+    wait_until(lambda: "Which of four protocols should we scan with?" in text_of(browser))
+    keep(browser, "mlflow-study")
+    browser.get(page(server, root, "/artifacts/report.html"))
+    wait_until(lambda: browser.find_elements("css selector", "iframe"))
+    browser.switch_to.frame(browser.find_element("css selector", "iframe"))
+    wait_until(lambda: browser.find_elements("css selector", "#chart-pareto .main-svg"))
+    assert "reaches the best PSNR" in text_of(browser)
+    browser.switch_to.default_content()
+    keep(browser, "mlflow-report")
+
+
+def test_a_job_shows_its_maps(server: str, browser: Any) -> None:
+    job = next(run for run in runs(server, "job") if tag(run, "stage") == "report")
+    browser.get(page(server, job, "/artifacts"))
+    wait_until(lambda: "images" in text_of(browser))
+    keep(browser, "mlflow-job-artifacts")
+    browser.get(page(server, job, "/model-metrics"))
+    shown = "return [...document.images].filter(i => i.naturalWidth > 300).length"
+    wait_until(lambda: browser.execute_script(shown) > 0)
+    keep(browser, "mlflow-job")
+
+
+def test_the_report_works_from_the_disk_without_network_or_errors(
+    study: Path, browser: Any
+) -> None:
+    browser.get((study / "report.html").as_uri())
+    wait_until(lambda: browser.find_elements("css selector", "#chart-pareto .main-svg"))
+    charts = browser.find_elements("css selector", ".chart")
+    assert charts
+    assert all(chart.find_elements("css selector", ".main-svg") for chart in charts)
+    assert "n = 1: no test" in text_of(browser)
+    images = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
+    assert images
+    assert min(images) > 300
+    keep(browser, "report-light")
+
+    before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    button = browser.find_element("id", "theme")
+    button.send_keys("\n")  # by the keyboard, as a person without a mouse
+    after = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert before != after
+    keep(browser, "report-dark")
+
+    assert [row for row in browser.get_log("browser") if row["level"] == "SEVERE"] == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in requested(browser))

@@ -1,0 +1,75 @@
+"""``kill -9`` of the driver in the middle, then resume: nothing is lost, nothing is done twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import fake_job
+import pytest
+
+from bmapest_ray.study.store import load_jobs, load_results, load_trials
+from bmapest_ray.study.summary import StudyStatus
+
+HERE = Path(__file__).parent
+JOBS = 2 * 5 * 3 + 2 * 3  # protocols x trials x draws, and the reports
+
+
+def start(out: Path, log: Path, kind: str, seconds: float, *rest: str) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join([str(HERE.parent / "contracts"), os.environ.get("PYTHONPATH", "")])
+    seed = str(1 + len(rest))  # ids must not depend on the process's hash seed
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(HERE / "study_driver_process.py"),
+            out,
+            log,
+            kind,
+            str(seconds),
+            *rest,
+        ],
+        env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed, "HOME": str(log)},
+    )
+
+
+def committed(out: Path) -> int:
+    return len(list((out / "jobs").glob("*/[!.]*.json")))
+
+
+@pytest.mark.parametrize(("kind", "in_flight"), [("local", 1), ("ray", 4)])
+def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, kind: str, in_flight: int) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    log.mkdir()
+    driver = start(out, log, kind, 0.05)
+    deadline = time.monotonic() + 120
+    while committed(out) < 7:
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait(30)
+    time.sleep(0.5)  # what was in flight on other processes ends, or dies with its driver
+    before = {job.id: job for job in load_jobs(out)}
+    assert 7 <= len(before) < JOBS
+
+    assert start(out, log, kind, 0.0, "--resume").wait(120) == 0
+    after = {job.id: job for job in load_jobs(out)}
+    assert len(after) == JOBS
+    assert {job_id: after[job_id] for job_id in before} == before  # kept, not done again
+    starts = Counter(fake_job.lines(log, "starts.txt"))
+    assert set(starts) == set(after)
+    assert all(starts[job_id] == 1 for job_id in before)
+    assert sum(starts.values()) - JOBS <= in_flight  # only what was in flight ran again
+    frame = load_results(out)
+    assert len(frame) == JOBS * 3
+    assert not frame.duplicated(["job_id", "tissue"]).any()
+    trials = load_trials(out)
+    assert len(trials) == 2 * 5 + 2
+    assert {trial.status for trial in trials} == {"COMPLETE"}
+    assert set().union(*(trial.job_ids for trial in trials)) == set(after)
+    assert not list(out.rglob(".tmp-*"))
+    assert StudyStatus.FINISHED in (out / "result.json").read_text()
+    assert all((out / file).is_file() for job in after.values() for file in job.files.values())
