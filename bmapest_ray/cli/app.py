@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from bmapest_ray.cli.bench_command import bench_app
+
 app = typer.Typer(
     name="bmapest",
     help="Brain tissue maps from a few MRI contrasts: solve, compare and choose protocols.",
@@ -14,6 +16,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(bench_app, name="bench")
 
 AnatomyOption = Annotated[str, typer.Option(help="mni152, or bids:DIR of probability maps.")]
 SubjectOption = Annotated[

@@ -22,7 +22,7 @@ from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import TissueTable
 
-_B1_PROBES = 3
+_B1_PROBES = 2
 _B1_STEP = 0.05
 
 

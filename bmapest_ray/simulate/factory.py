@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -56,6 +57,8 @@ class EngineOptions:
         complex128 instead of complex64.
     memory_budget_gb
         Bound on temporary arrays.
+    workers
+        Threads that build chains side by side.
     """
 
     engine: Engine = Engine.AUTO
@@ -63,6 +66,7 @@ class EngineOptions:
     device: str = "cpu"
     double: bool = False
     memory_budget_gb: float = 1.0
+    workers: int = 1
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -249,16 +253,16 @@ def _operator(
 
 
 def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> LowRankOperator:
-    factors: list[ImageFactors] = []
-    for chain in scene.protocol.chains:
-
-        def build(chain: Chain = chain) -> tuple[ImageFactors, ...]:
-            builder = FactorBuilder(
-                scene.model(chain), scene.table, scene.fields, options.tolerance
-            )
+    def of_chain(chain: Chain) -> tuple[ImageFactors, ...]:
+        def build() -> tuple[ImageFactors, ...]:
+            model = scene.model(chain)
+            builder = FactorBuilder(model, scene.table, scene.fields, options.tolerance)
             return builder.build(options.dtype)
 
-        factors += cache.get(scene.factor_key(chain, options), build)
+        return cache.get(scene.factor_key(chain, options), build)
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        factors = [image for chain in pool.map(of_chain, scene.protocol.chains) for image in chain]
     names = tuple(name for score in _scores(scene) for name in score.images)
     return LowRankOperator(
         names,

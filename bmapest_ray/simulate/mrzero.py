@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     from bmapest_ray.sequence.build import BuiltChain
 
 
+_STDOUT = threading.Lock()
+"""File descriptor 1 belongs to the process: one thread at a time may turn it away."""
+
+
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Send what native code prints on file descriptor 1 to nowhere."""
-    with Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():
+    with _STDOUT, Path(os.devnull).open("w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with contextlib.redirect_stdout(io.StringIO()):
             kept = os.dup(1)

@@ -118,17 +118,18 @@ class ReferenceOperator:
 
     def _images(self, maps: torch.Tensor) -> torch.Tensor:
         data = self.sim_data(maps)
-        images = []
-        for model in self.models:
-            signal = mrzero.execute(
-                graph_of(model.plan),
-                mrzero.to_mrzero(model.table),
-                data,
-                min_emitted_signal=0.5,
-                min_latent_signal=0.5,
-            )
-            images.append(self.images_of_signal(model, signal))
-        return torch.cat(images)
+        return torch.cat([self.chain_images(model, data) for model in self.models])
+
+    def chain_images(self, model: ChainModel, data: Any) -> torch.Tensor:  # noqa: ANN401
+        """Simulate one chain on ``mr0.SimData``: ``(image * coil, y, x)``."""
+        signal = mrzero.execute(
+            graph_of(model.plan),
+            mrzero.to_mrzero(model.table),
+            data,
+            min_emitted_signal=0.5,
+            min_latent_signal=0.5,
+        )
+        return self.images_of_signal(model, signal)
 
     def sim_data(self, maps: torch.Tensor) -> Any:  # noqa: ANN401 - mr0.SimData
         """Return the object as MR-zero's voxels."""
@@ -142,9 +143,12 @@ class ReferenceOperator:
         flat = {name: values.flatten() for name, values in properties.items()}
         flat["b0_hz"] = self.fields.b0_hz.flatten().repeat(parts)
         flat["b1"] = self.fields.b1.flatten().repeat(parts)
-        flat["coils"] = coils.repeat(1, parts)
-        positions = grid.positions_m().repeat(parts, 1)
-        return mrzero.sim_data(flat, positions, grid.matrix, grid.fov_m)
+        # as MR-zero's phantoms do: voxels without protons are left out and get no gradient
+        held = torch.nonzero(flat["pd"].detach() > 0).flatten()
+        chosen = {name: values[held] for name, values in flat.items()}
+        chosen["coils"] = coils.repeat(1, parts)[:, held]
+        positions = grid.positions_m().repeat(parts, 1)[held]
+        return mrzero.sim_data(chosen, positions, grid.matrix, grid.fov_m)
 
     def images_of_signal(self, model: ChainModel, signal: torch.Tensor) -> torch.Tensor:
         """Sort a signal ``(sample, coil)`` into images ``(image * coil, y, x)``."""

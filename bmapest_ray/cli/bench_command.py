@@ -1,0 +1,79 @@
+"""``bmapest bench``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from bmapest_ray.cli.output import print_json, stdout_to_stderr
+
+if TYPE_CHECKING:
+    from bmapest_ray.simulate.benchmark import BenchmarkFigures, BenchmarkRequest
+
+bench_app = typer.Typer(help="Measure speed, memory and accuracy on this machine.")
+
+ALL_SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
+_ROWS = (
+    ("seconds", "forward and backward [s]"),
+    ("setup_seconds", "set-up [s]"),
+    ("peak_gb", "peak memory [GB]"),
+    ("time_ratio", "times faster than the reference"),
+    ("signal_error", "signal error"),
+    ("gradient_error", "gradient error"),
+    ("rank", "mean rank"),
+    ("bare_fft_ratio", "times its bare FFTs"),
+)
+
+
+@bench_app.command("engine")
+def engine(
+    protocol: str = typer.Option(ALL_SIX, help="Contrasts that are simulated."),
+    matrix: int = typer.Option(64, help="Pixels along each side; even."),
+    anatomy: str = typer.Option("mni152", help="mni152, or bids:DIR of probability maps."),
+    subject: str = typer.Option("mni152", help="Subject of the anatomy."),
+    mixing: str = typer.Option("compartments", help="compartments|average."),
+    threads: int = typer.Option(1, help="Torch threads, the same for every engine."),
+    pairs: int = typer.Option(3, help="Times that reference and engine alternate."),
+    memory_gb: float = typer.Option(20.0, help="The reference is skipped above this."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """Time MR-zero's own execution, the exact and the low-rank engine side by side."""
+    with stdout_to_stderr():
+        from bmapest_ray.simulate.benchmark import BenchmarkRequest, run_benchmark
+        from bmapest_ray.tissue.mixing import Mixing
+
+        request = BenchmarkRequest(
+            protocol=protocol,
+            anatomy=anatomy,
+            subject=subject,
+            matrix=matrix,
+            mixing=Mixing(mixing),
+            threads=threads,
+            pairs=pairs,
+            memory_gb=memory_gb,
+        )
+        figures = run_benchmark(request)
+    if json:
+        print_json(dict(figures))
+        return
+    _print(request, figures)
+
+
+def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [name for name in ("reference", "exact", "lowrank") if name in figures]
+    title = f"{figures['contrasts']} contrasts at {request.matrix}x{request.matrix}"
+    table = Table("", *columns, title=f"{title}, {request.mixing}, {request.threads} thread(s)")
+    sections = {"reference": figures.get("reference"), "exact": figures.get("exact")}
+    sections["lowrank"] = figures.get("lowrank")
+    for key, label in _ROWS:
+        values = [(sections[name] or {}).get(key) for name in columns]
+        if any(value is not None for value in values):
+            table.add_row(label, *("" if v is None else f"{v:.3g}" for v in values))
+    Console().print(table)
+    skipped = (sections["reference"] or {}).get("skipped")
+    if skipped:
+        typer.echo(f"reference skipped: {skipped}")
