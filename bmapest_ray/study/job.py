@@ -18,21 +18,29 @@ from bmapest_ray.study.spec import JobSpec
 from bmapest_ray.study.status import JobStatus
 
 if TYPE_CHECKING:
+    from bmapest_ray.inversion.checkpoint import Checkpoint
     from bmapest_ray.inversion.result import Inversion, Step
 
 WORK = f"{__name__}:work"
 """Name of the work function that a runner calls for a study."""
+
+_CHECKPOINT_EVERY = 10
+"""Iterations between two checkpoints: a Gauss-Newton solve is over by then, Adam is not."""
 
 _CURVE_POINTS = 100
 """Longest convergence curve that is kept."""
 
 
 def work(spec: JobSpec, state: dict[str, Any]) -> JobResult:
-    """Run a job in a worker, whose `state` keeps the cache and names device and folder."""
+    """Run a job in a worker.
+
+    `state` keeps the cache between jobs, and may name ``device``, ``cache_dir`` (of operators; the
+    user's own by default) and ``checkpoint_dir``.
+    """
     if "cache" not in state:
         limit_threads(1)
-        folder = state.get("cache_dir")
-        state["cache"] = JobCache(state.get("device", "cpu"), Path(folder) if folder else None)
+        folder = Path(state.get("cache_dir") or default_directory())
+        state["cache"] = JobCache(state.get("device", "cpu"), folder)
     return run_job(spec, state["cache"], state.get("checkpoint_dir"))
 
 
@@ -90,7 +98,6 @@ def run_job(
 def _solve(
     spec: JobSpec, cache: JobCache, data: SimulatedData, checkpoint_dir: str | Path | None
 ) -> "Inversion":
-    from bmapest_ray.inversion.checkpoint import Checkpoint
     from bmapest_ray.inversion.solve import invert
     from bmapest_ray.simulate.measurement import Signal, measure
 
@@ -100,15 +107,31 @@ def _solve(
     part = spec.anatomy
     maps = cache.truth(part, spec.model.matrix)  # only for the fields on its pixels
     built = cache.operator(spec.protocol, spec.model, maps, part.matrix, part.fov_m)
-    checkpoint = Path(checkpoint_dir) / f"{spec.id}.pt" if checkpoint_dir else None
-    return invert(
+    checkpoint = _checkpoint(spec, checkpoint_dir)
+    solved = invert(
         measure(data.images, Signal(spec.signal), data.sigma),
         built.operator,
         solver=solve.solver,
         start=cache.start(part, solve).to(built.operator.device),
         constraints=solve.constraints,
-        checkpoint=Checkpoint(checkpoint) if checkpoint else None,
+        checkpoint=checkpoint,
     )
+    if checkpoint is not None:
+        checkpoint.path.unlink(missing_ok=True)
+    return solved
+
+
+def _checkpoint(spec: JobSpec, folder: str | Path | None) -> "Checkpoint | None":
+    """Return where a solve keeps its state; None where it cannot, which costs only time."""
+    from bmapest_ray.inversion.checkpoint import Checkpoint
+
+    if folder is None:
+        return None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return Checkpoint(Path(folder) / f"{spec.id}.pt", every=_CHECKPOINT_EVERY)
 
 
 def thin(history: "Sequence[Step]", most: int = _CURVE_POINTS) -> tuple[dict[str, float], ...]:
