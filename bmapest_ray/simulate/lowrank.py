@@ -1,6 +1,6 @@
 """The low-rank engine: for compartments a protocol is a few FFTs.
 
-    images_c = n ifft2( sum_r K_cr . fft2( C_q W_cr p ) ),   n = N (orthonormal images)
+    images_c = ifft2( sum_r K_cr . fft2( C_q W_cr p ) ),   ifft2 orthonormal, fft2 plain
 
 Centring does not appear: a circular shift of the object commutes with the filter in k-space.
 """
@@ -15,6 +15,12 @@ from bmapest_ray.simulate.exact import check_fractions
 from bmapest_ray.simulate.factors import ImageFactors
 from bmapest_ray.simulate.operator import Channel, make_channels
 from bmapest_ray.tissue.fields import Fields
+
+_CACHED_BYTES = 3e6
+"""Temporary arrays of a block of ranks; larger ones leave the processor's cache."""
+
+_LARGE_MATRIX = 128
+"""From here on a pass per rank costs less than a temporary array of all ranks."""
 
 
 class LowRankOperator:
@@ -59,21 +65,25 @@ class LowRankOperator:
         self.ranks = tuple(int(f.kspace.shape[0]) for f in factors)
         self.truncation_error = max(f.error for f in factors)
         self.memory_budget_gb = memory_budget_gb
-        self._kspace, self._object = self._arrange(factors)
+        self._kspace, self._object, self._image = self._arrange(factors)
         coils = fields.coils
         self._coils = None if coils is None else coils.to(self.device, dtype)
 
     def _arrange(
         self, factors: tuple[ImageFactors, ...]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Order k-space for a plain FFT; object weights as real pairs, ``(rank, tissue, 2 v)``."""
-        kspace, objects = [], []
-        for factor in factors:
-            shifted = torch.fft.ifftshift(factor.kspace * self.matrix, dim=(-2, -1))
-            kspace.append(shifted.to(self.device, self.dtype).contiguous())
-            weights = factor.object_.to(self.device, self.dtype).flatten(2).contiguous()
-            objects.append(torch.view_as_real(weights).flatten(2))
-        return kspace, objects
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Line up the ranks of all images; object weights as real pairs, ``(rank, tissue, 2 v)``.
+
+        k-space is ordered for a plain FFT. The third tensor tells the image of each rank.
+        """
+        kspace = torch.cat([f.kspace.to(self.device, self.dtype) for f in factors])
+        objects = torch.cat([f.object_.to(self.device, self.dtype).flatten(2) for f in factors])
+        image = torch.repeat_interleave(torch.tensor(self.ranks))
+        return (
+            torch.fft.ifftshift(kspace, dim=(-2, -1)).contiguous(),
+            torch.view_as_real(objects).flatten(2),
+            image.to(self.device),
+        )
 
     def forward(self, fractions: torch.Tensor) -> torch.Tensor:
         """Simulate the images of fractions ``(..., tissue, y, x)``."""
@@ -81,13 +91,9 @@ class LowRankOperator:
         batch = fractions.shape[:-3]
         pairs = self._pairs(fractions)  # (batch, tissue, 2 v)
         shape = (pairs.shape[0], len(self.ranks), self.n_coils, self.matrix, self.matrix)
-        kspace = torch.empty(shape, dtype=self.dtype, device=self.device)
-        for image, ranks in self._blocks(pairs.shape[0]):
-            contrast = self._spectrum(image, ranks, pairs)
-            if ranks.start == 0:
-                kspace[:, image] = contrast
-            else:
-                kspace[:, image] += contrast
+        kspace = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        for ranks in self._blocks(pairs.shape[0]):
+            kspace.index_add_(1, self._image[ranks], self._spectra(ranks, pairs))
         images: torch.Tensor = torch.fft.ifft2(kspace, norm="ortho").flatten(1, 2)
         return images.reshape(*batch, *images.shape[1:])
 
@@ -99,9 +105,10 @@ class LowRankOperator:
         kspace = torch.fft.fft2(split, norm="ortho")
         shape = (kspace.shape[0], self.tissues, 2 * self.matrix**2)
         total = torch.zeros(shape, dtype=self.real_dtype, device=self.device)
-        for image, ranks in self._blocks(kspace.shape[0]):
-            self._backproject(image, ranks, kspace[:, image], total)
-        fractions = total.view(*shape[:2], *grid, 2).sum(dim=-1)
+        for ranks in self._blocks(kspace.shape[0]):
+            self._backproject(ranks, kspace, total)
+        pairs = total.view(*shape[:2], *grid, 2)
+        fractions = pairs[..., 0] - pairs[..., 1]
         return fractions.reshape(*batch, *fractions.shape[1:])
 
     def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
@@ -124,9 +131,11 @@ class LowRankOperator:
         blocks = torch.zeros(
             (self.tissues, self.tissues, size), dtype=self.real_dtype, device=self.device
         )
-        for kspace, objects in zip(self._kspace, self._object, strict=True):
-            flat = kspace.flatten(1)
-            gram = (flat.conj() @ flat.T) / size
+        for image in range(len(self.ranks)):
+            mine = self._image == image
+            flat = self._kspace[mine].flatten(1)
+            gram = flat.conj() @ flat.T
+            objects = self._object[mine]
             weights = torch.view_as_complex(objects.view(*objects.shape[:2], size, 2))
             other = torch.einsum("rs,suv->ruv", gram, weights)
             for t in range(self.tissues):
@@ -140,36 +149,42 @@ class LowRankOperator:
         flat = fractions.reshape(-1, self.tissues, self.matrix**2)
         return flat.to(self.device, self.real_dtype).repeat_interleave(2, dim=-1)
 
-    def _blocks(self, batch: int) -> Iterator[tuple[int, slice]]:
-        """Yield images and the ranks treated at once inside the memory budget."""
-        per_rank = batch * self.n_coils * self.matrix**2 * 3 * self._kspace[0].element_size()
-        most = max(1, int(self.memory_budget_gb * 2**30 / per_rank))
-        for image, rank in enumerate(self.ranks):
-            for start in range(0, rank, most):
-                yield image, slice(start, min(start + most, rank))
+    def _blocks(self, batch: int) -> Iterator[slice]:
+        """Yield ranks treated at once: inside the budget, and small enough to stay in cache."""
+        per_rank = batch * self.n_coils * self.matrix**2 * 3 * self._kspace.element_size()
+        budget = min(self.memory_budget_gb * 2**30, _CACHED_BYTES)
+        most = max(1, int(budget / per_rank))
+        total = len(self._kspace)
+        for start in range(0, total, most):
+            yield slice(start, min(start + most, total))
 
-    def _spectrum(self, image: int, ranks: slice, pairs: torch.Tensor) -> torch.Tensor:
-        """Return ``sum_r K_r fft2(C_q W_r p)``, ``(batch, coil, ky, kx)``."""
-        weights = self._object[image][ranks]
+    def _spectra(self, ranks: slice, pairs: torch.Tensor) -> torch.Tensor:
+        """Return ``K_r fft2(C_q W_r p)``, ``(batch, rank, coil, ky, kx)``."""
+        weights = self._object[ranks]
         weighted = pairs[:, None, 0] * weights[:, 0]
         for tissue in range(1, self.tissues):
             weighted.addcmul_(pairs[:, None, tissue], weights[:, tissue])
-        shape = (pairs.shape[0], weights.shape[0], 1, self.matrix, self.matrix)
+        shape = (pairs.shape[0], len(weights), 1, self.matrix, self.matrix)
         field = torch.view_as_complex(weighted.view(*shape, 2))
         if self._coils is not None:
             field = field * self._coils
-        spectrum: torch.Tensor = torch.fft.fft2(field)
-        return spectrum.mul_(self._kspace[image][ranks][None, :, None]).sum(dim=1) / self.matrix
+        spectra: torch.Tensor = torch.fft.fft2(field)
+        return spectra.mul_(self._kspace[ranks][:, None])
 
-    def _backproject(
-        self, image: int, ranks: slice, kspace: torch.Tensor, total: torch.Tensor
-    ) -> None:
-        """Add ``Re sum_{r,q} conj(W_r C_q) ifft2(conj(K_r) S_q)`` to ``(batch, tissue, 2 v)``."""
-        filtered = self._kspace[image][ranks].conj()[None, :, None] * kspace[:, None]
-        field = torch.fft.ifft2(filtered).mul_(self.matrix)
+    def _backproject(self, ranks: slice, kspace: torch.Tensor, total: torch.Tensor) -> None:
+        """Add ``Re sum_{r,q} W_r C_q fft2(K_r conj(S_q))`` to ``(batch, tissue, 2 v)``.
+
+        The conjugate of ``conj(K S*)`` spares a pass over the weights; the difference of the pairs
+        of ``total`` is the real part.
+        """
+        filtered = kspace.conj()[:, self._image[ranks]] * self._kspace[ranks][:, None]
+        field = torch.fft.fft2(filtered)
         if self._coils is not None:
-            field = field * self._coils.conj()
-        summed = field.sum(dim=2) if self.n_coils > 1 else field[:, :, 0]
-        pairs = torch.view_as_real(summed.contiguous()).flatten(2)  # (batch, rank, 2 v)
-        for place, weights in enumerate(self._object[image][ranks]):
-            total.addcmul_(pairs[:, place, None], weights[None])
+            field = (field * self._coils).sum(dim=2)
+        pairs = torch.view_as_real(field.reshape(len(kspace), -1, self.matrix**2)).flatten(2)
+        weights = self._object[ranks]
+        if self.matrix < _LARGE_MATRIX:
+            total += (pairs[:, :, None] * weights).sum(dim=1)
+            return
+        for place in range(len(weights)):
+            total.addcmul_(pairs[:, place, None], weights[place])
