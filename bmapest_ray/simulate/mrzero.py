@@ -216,14 +216,16 @@ def compute_graph(
         )
 
 
-def isochromats(sequence: Any, data: Any, spins: int) -> torch.Tensor:  # noqa: ANN401
-    """Run MR-zero's isochromat simulation silently; returns ``(sample, coil)``."""
+def isochromats(sequence: Any, data: Any, spins: int, seed: int) -> torch.Tensor:  # noqa: ANN401
+    """Run MR-zero's isochromat simulation silently; returns ``(sample, coil)``.
+
+    Its spins are drawn from torch's global generator, which is left as it was.
+    """
     import MRzeroCore as mr0
 
-    with _silence():
-        signal: torch.Tensor = mr0.isochromat_sim(
-            sequence, data, spins, perfect_spoiling=False, print_progress=False
-        )
+    with _silence(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        signal: torch.Tensor = mr0.isochromat_sim(sequence, data, spins, print_progress=False)
     return signal
 
 
