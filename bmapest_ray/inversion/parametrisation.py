@@ -7,7 +7,7 @@ only the composed objective. Parameters have a batch axis in front: ``(batch, ..
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, runtime_checkable
 
 import torch
@@ -96,12 +96,19 @@ class Automatic:
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Direct:
-    """The unknowns are the fractions themselves, under exact constraints."""
+    """The unknowns are the fractions themselves, under exact constraints.
+
+    Parameters
+    ----------
+    support
+        Voxels that may hold tissue, bool ``(batch or 1, y, x)``; None is all of them.
+    """
 
     name: str = "direct"
     constraints: tuple[str, ...] = ("simplex", "box", "none")
+    support: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Identity."""
@@ -124,12 +131,14 @@ class Direct:
         return blocks
 
     def capacity(self) -> Tensor | None:
-        """Whole voxels."""
-        return None
+        """Whole voxels inside the support, nothing outside."""
+        return None if self.support is None else self.support[:, None].to(torch.float32)
 
-    def select(self, index: Tensor) -> Self:  # noqa: ARG002
-        """Hold nothing per batch item."""
-        return self
+    def select(self, index: Tensor) -> Self:
+        """Return the support of some batch items."""
+        if self.support is None or len(self.support) == 1:
+            return self
+        return replace(self, support=self.support[index])
 
 
 def choose_constraint(parametrisation: Parametrisation, wanted: str | None) -> str:

@@ -13,6 +13,7 @@ LOSSES = (
     "kspace-smoothed", "ssim", "rician",
 )  # fmt: skip
 SIGNS = ("none", "auto", "search")
+SUPPORTS = ("auto", "all")
 WEIGHTINGS = ("auto", "whitened", "equal", "sequence-mean")
 
 
@@ -50,6 +51,9 @@ class SolverSettings:
     signs
         ``auto`` starts inversion-recovery magnitudes from known signs where that is valid,
         ``search`` also tries both signs of ambiguous channels, ``none`` does neither.
+    support
+        ``auto`` holds voxels at zero whose images are nothing but noise, where the noise level
+        is known and the constraints keep fractions non-negative; ``all`` leaves every voxel free.
     learning_rate, momentum, weight_decay, gradient_noise, alternate
         First-order methods: step size, momentum (SGD), decoupled decay (AdamW), standard
         deviation of noise added to the gradient relative to its rms, and whether each iteration
@@ -72,6 +76,7 @@ class SolverSettings:
     noise_tolerance: float = 1e-2
     damping: float = 0.0
     signs: str = "auto"
+    support: str = "auto"
     learning_rate: float = 0.01
     momentum: float = 0.0
     weight_decay: float = 0.0
@@ -86,6 +91,7 @@ class SolverSettings:
         require_choice("solver loss", self.loss, LOSSES)
         require_choice("solver weighting", self.weighting, WEIGHTINGS)
         require_choice("solver signs", self.signs, SIGNS)
+        require_choice("solver support", self.support, SUPPORTS)
         for field in ("max_iterations", "inner_iterations"):
             self._at_least(field, 1)
         for field in ("gradient_tolerance", "decrease_tolerance", "noise_tolerance", "damping",
@@ -121,6 +127,7 @@ PAPER_SOLVER = SolverSettings(
     learning_rate=0.01,
     max_iterations=501,
     signs="none",
+    support="all",
     gradient_tolerance=0.0,
     decrease_tolerance=0.0,
     noise_tolerance=0.0,

@@ -20,6 +20,7 @@ from bmapest_ray.inversion.problem import Prior, Problem, feasible
 from bmapest_ray.inversion.progress import Progress
 from bmapest_ray.inversion.result import Inversion, Status
 from bmapest_ray.inversion.settings import SolverSettings
+from bmapest_ray.inversion.support import support_of
 
 if TYPE_CHECKING:
     from bmapest_ray.inversion.checkpoint import Checkpoint
@@ -130,8 +131,10 @@ def invert_batch(
     """
     start = start.expand(len(measurement.images), *start.shape[-3:])
     check_shapes(measurement, operator, start)
-    unknowns = parametrisation if parametrisation is not None else Direct()
     wanted = "none" if constraints is None and solver.first_order else constraints
+    unknowns = parametrisation
+    if unknowns is None:
+        unknowns = Direct(support=_support(measurement, solver, wanted))
     problem = Problem(
         fidelity=make_fidelity(measurement, operator.channels, solver),
         model=operator,
@@ -141,6 +144,16 @@ def invert_batch(
         preconditioner=preconditioner,
     )
     return _solve(measurement, problem, solver, start, callback, checkpoint)
+
+
+def _support(
+    measurement: MeasurementLike, settings: SolverSettings, constraints: str | None
+) -> Tensor | None:
+    """Return where tissue may be, where the settings ask for it and the data can tell."""
+    fits = settings.support == "auto" and not settings.first_order and constraints != "none"
+    if not fits or measurement.sigma is None:
+        return None
+    return support_of(measurement.images, measurement.sigma)
 
 
 def _solve(
