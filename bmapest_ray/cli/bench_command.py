@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -58,6 +59,20 @@ def engine(
         print_json(dict(figures))
         return
     _print(request, figures)
+
+
+@bench_app.command("cost")
+def cost(
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+    threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
+) -> None:
+    """Measure how the low-rank engine's cost grows, and write engine.md and engine.png."""
+    from bmapest_ray.cli.cost_table import write_cost_table
+
+    write_cost_table(out, threads)
+    typer.echo(f"table: {out / 'engine.md'}")
 
 
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:

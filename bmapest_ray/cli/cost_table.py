@@ -1,0 +1,76 @@
+"""The committed table of the engine's cost: resumable, one case after the other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from bmapest_ray.simulate.cost import CostRow
+
+_HEADER = (
+    "| matrix | contrasts | subjects | set-up per chain [s] | mean rank | forward [ms] | "
+    "adjoint [ms] | bare FFTs [ms] | ratio |\n|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+def write_cost_table(folder: Path, threads: int) -> None:
+    """Measure every case that `folder` does not hold yet, then write table and plot."""
+    import torch
+
+    from bmapest_ray.simulate.cost import CostRow, cases, measure_cost
+
+    torch.set_num_threads(threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    store = folder / "engine.json"
+    held = json.loads(store.read_text()) if store.is_file() else {}
+    for number, case in enumerate(cases(), 1):
+        if case.key not in held:
+            typer.echo(f"{number}/{len(cases())} {case.protocol} at {case.matrix}", err=True)
+            held[case.key] = measure_cost(case, workers=threads).as_dict()
+            store.write_text(json.dumps(held, indent=1) + "\n")
+    rows = {case: CostRow(**held[case.key]) for case in cases()}
+    lines = [_line(row) for row in rows.values()]
+    text = (
+        "# Cost of the low-rank engine\n\n"
+        f"Written by `bmapest bench cost`, {threads} torch thread(s), complex64, MNI152 slice, "
+        "analytic B0 and B1, tolerance 1e-4. Times are medians; the bare FFTs are one `fft2` and "
+        "one `ifft2` per contrast, rank and subject.\n\n"
+        f"{_HEADER}{''.join(lines)}\n![cost](engine.png)\n"
+    )
+    (folder / "engine.md").write_text(text)
+    _plot(list(rows.values()), folder / "engine.png")
+
+
+def _line(row: CostRow) -> str:
+    return (
+        f"| {row.matrix} | {row.contrasts} | {row.subjects} | {row.build_s:.2f} | {row.rank:.1f} | "
+        f"{1e3 * row.forward_s:.2f} | {1e3 * row.adjoint_s:.2f} | {1e3 * row.bare_s:.2f} | "
+        f"{row.ratio:.1f} |\n"
+    )
+
+
+def _plot(rows: list[CostRow], path: Path) -> None:
+    from bmapest_ray.figures.cost import CostCurve, save_cost_plot
+
+    panels = {
+        "matrix (24 contrasts)": [r for r in rows if r.contrasts == 24 and r.subjects == 1],
+        "contrasts (64 x 64)": [r for r in rows if r.matrix == 64 and r.subjects == 1],
+        "subjects (64 x 64, 8 contrasts)": [r for r in rows if r.matrix == 64 and r.contrasts == 8],
+    }
+    keys = ("matrix", "contrasts", "subjects")
+    curves = []
+    for key, (label, chosen) in zip(keys, panels.items(), strict=True):
+        ordered = sorted(chosen, key=lambda row: getattr(row, key))
+        curves.append(
+            CostCurve(
+                label=label,
+                at=[getattr(row, key) for row in ordered],
+                operator_s=[row.forward_s + row.adjoint_s for row in ordered],
+                bare_s=[row.bare_s for row in ordered],
+            )
+        )
+    save_cost_plot(curves, path)
