@@ -19,7 +19,7 @@ import torch
 
 from bmapest_ray.simulate.factors import ImageFactors
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 _UNREADABLE = (
     RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError,
     zipfile.BadZipFile,

@@ -22,7 +22,9 @@ Complexes = NDArray[np.complex128]
 
 _K_KEY_PER_M = 5e-3
 _TAU_KEY_S = 1e-6
-_HASH = np.array([1_000_003, 998_244_353, 1_000_000_007, 777_767_777], dtype=np.int64)
+_HASH = np.array(
+    [0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D], dtype=np.int64
+)  # 62-bit odd numbers: products wrap, and no small difference of dephasings hashes to zero
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,11 @@ def _loudness(
 
 
 def _backward(stages: list[_Stage], table: EventTable, probes: Probes, floor: float) -> None:
-    """Set ``latent``: the loudest contribution a state ever makes, per probe."""
+    """Set ``latent``: how much of the signal comes through a state, per probe.
+
+    Contributions along different paths add in quadrature. The loudest single path, as MR-zero takes
+    it, is no measure where many weak paths make an echo (echo trains, balanced steady states).
+    """
     gain_next: Floats | None = None
     for number in range(len(stages) - 1, -1, -1):
         stage = stages[number]
@@ -269,12 +275,12 @@ def _backward(stages: list[_Stage], table: EventTable, probes: Probes, floor: fl
         if gain_next is not None:
             following = table.repetitions[number + 1]
             factor = rotation(following.angle_rad * probes.b1, following.phase_rad)
-            later = np.zeros_like(gain)
+            squares = np.zeros_like(gain)
             for kind, child in stages[number + 1].children.items():
                 rows = slice(0, stage.n_z) if _from_z(kind) else slice(stage.n_z, None)
                 reached = np.where(child[:, None] >= 0, gain_next[child], 0.0)
-                later[rows] = np.maximum(later[rows], np.abs(factor[kind]) * reached)
-            gain = np.maximum(gain, later * stage.relaxation)
+                squares[rows] += (np.abs(factor[kind]) * reached) ** 2
+            gain = np.hypot(gain, np.sqrt(squares) * stage.relaxation)
         stage.latent = gain * size
         gain_next = gain
 
@@ -342,14 +348,16 @@ def _heard(
 ) -> Ints:
     if not rep.adc.any():
         return np.zeros(0, dtype=np.int64)
-    loud = stage.emission.max(axis=1) >= accuracy.min_emitted_signal * strongest
+    loudest = stage.emission.max(axis=1)
+    loud = (loudest >= accuracy.min_emitted_signal * strongest) & (loudest > 0)
     if fid >= 0:
-        loud[fid] = loud[fid] or stage.emission[fid].max() > 0
+        loud[fid] = loudest[fid] > 0
     heard: Ints = np.flatnonzero(loud[keep]) - n_z
     if not heard.size:
         msg = (
-            "every ADC line must have a state that emits, got a readout without signal; "
-            "lower min_emitted_signal or check its pulse"
+            "every ADC line must have a state that emits, got a readout without signal after a "
+            f"pulse of {np.rad2deg(rep.angle_rad):.3g} degrees; lower min_emitted_signal or check "
+            "the pulse"
         )
         raise SimulationError(msg)
     return heard
