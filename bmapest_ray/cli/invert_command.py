@@ -14,7 +14,7 @@ from bmapest_ray.cli.scene import SceneOptions, output_folder
 from bmapest_ray.cli.tables import plain_table
 
 if TYPE_CHECKING:
-    from bmapest_ray.study.job import JobResult
+    from bmapest_ray.study.result import JobResult
 
 SHOWN = ("psnr_db", "ssim", "dice", "soft_dice", "mae", "volume_error")
 

@@ -46,20 +46,22 @@ def protocols(evidence: Evidence, tissue_score: str = "psnr_db") -> TextTable:
     by_label = {row.label: row for row in evidence.measured}
     rows = [_protocol(row, by_label[row.label], tissue_score) for row in evidence.result.protocols]
     n = evidence.result.n_subjects
-    what = "mean ± sd over subjects" if n > 1 else "n = 1: no test, and no sd over subjects"
+    what = (
+        f"mean ± sd over n = {n} subjects" if n > 1 else "n = 1: no test, and no sd over subjects"
+    )
     unit = f" ({evidence.unit})" if evidence.unit else ""
     return TextTable(
         header=(
             "protocol",
-            f"{evidence.score}{unit}",
+            f"objective{unit}",
             "95 % interval",
             *(f"{tissue} {tissue_score}" for tissue in TISSUES),
             "scan time",
-            "subjects",
+            "n",
             "jobs",
         ),
         rows=rows,
-        caption=f"Protocols, best first: {what}.",
+        caption=f"Protocols, best first; the objective is the {evidence.score}; {what}.",
         best=0 if rows else None,
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import TrackingError
 from bmapest_ray.study.records import JobRecord, StudyInfo, TrialRecord
-from bmapest_ray.study.status import JobStatus, TrialStatus
+from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
 from bmapest_ray.study.summary import StudyResult, StudyStatus
 from bmapest_ray.tracking.mlflow_runs import NOTE, Runs
 from bmapest_ray.tracking.mlflow_setup import (
@@ -198,18 +198,23 @@ class MlflowTracker:
             return
         tags = job_tags(job, digest(dict(trial.settings))) | {"stage": str(trial.key.stage)}
         runs.log(run, metrics=job_points(job), params=job_params(job), tags=tags)
-        self._log_panel(run, job)
+        self._log_panel(run, trial, job)
         runs.complete(run, job.status, "FINISHED" if job.status is JobStatus.DONE else "FAILED")
 
-    def _log_panel(self, run: str, job: JobRecord) -> None:
+    def _log_panel(self, run: str, trial: TrialRecord, job: JobRecord) -> None:
+        """Show a job's maps; a reported trial gets those of all its jobs, one per step."""
         from bmapest_ray.figures.job_panel import job_panel
 
         if self._study is None or not self._images:
             return
         panel = job_panel(job, self._study.directory)
-        if panel is not None:
-            client = self._open_runs().client
-            client.log_image(run, panel, key="maps", step=job.iterations)
+        if panel is None:
+            return
+        client = self._open_runs().client
+        client.log_image(run, panel, artifact_file="maps.png")
+        if trial.key.stage is Stage.REPORT:
+            step = trial.job_ids.index(job.id) if job.id in trial.job_ids else 0
+            client.log_image(self._trial_run(trial), panel, key="maps", step=step)
 
     def _close_trial(self, trial: TrialRecord) -> None:
         runs, run = self._open_runs(), self._trial_run(trial)

@@ -2,16 +2,20 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlencode
 
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.tracking.mlflow_setup import STORE_NAME, default_uri, prepare_environment
 
 LOOPBACK = "127.0.0.1"
+PROTOCOLS = "tags.`bmapest.level` = 'trial' and tags.stage = 'report'"
+"""Finds the one reported trial of each protocol."""
 
 
 def find_store(directory: Path) -> Path:
@@ -31,6 +35,21 @@ def find_store(directory: Path) -> Path:
         f"the MLflow UI needs a study's folder with {STORE_NAME}, got '{directory}'; run a study "
         "with 'bmapest run', or name its --out folder"
     )
+
+
+def links(directory: Path, port: int) -> dict[str, str]:
+    """Return addresses worth opening: all runs, nested, and the protocols side by side."""
+    with closing(sqlite3.connect(f"file:{directory / STORE_NAME}?mode=ro", uri=True)) as store:
+        newest = "SELECT max(experiment_id) FROM experiments"
+        experiment = store.execute(newest).fetchone()[0]
+    runs = f"http://{LOOPBACK}:{port}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    side_by_side = {
+        "searchFilter": PROTOCOLS,
+        "orderByKey": "metrics.`objective`",  # sorted by anything but time, runs do not nest
+        "orderByAsc": "false",
+        "compareRunsMode": "CHART",
+    }
+    return {"runs": runs, "protocols": f"{runs}&{urlencode(side_by_side)}"}
 
 
 def ui_command(directory: Path, port: int) -> list[str]:

@@ -1,4 +1,6 @@
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,9 +81,12 @@ def test_the_ui_never_leaves_this_machine(
 
     monkeypatch.setattr("subprocess.Popen", Server)
     (tmp_path / "older").mkdir()
-    (tmp_path / "older" / "mlflow.db").touch()
+    with closing(sqlite3.connect(tmp_path / "older" / "mlflow.db")) as store:
+        store.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        store.execute("INSERT INTO experiments VALUES (0), (7)")
+        store.commit()
     assert main(["ui", str(tmp_path), "--port", "5055"]) == 0
-    assert "http://127.0.0.1:5055" in capsys.readouterr().out
+    assert "http://127.0.0.1:5055/#/experiments/7/runs" in capsys.readouterr().out
     (command,) = seen
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert f"sqlite:///{tmp_path}/older/mlflow.db" in command
