@@ -23,7 +23,8 @@ def run_safely(arguments: Sequence[str] | None = None) -> int:
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return int(app(words, prog_name="bmapest", standalone_mode=False) or 0)
+        code = int(app(words, prog_name="bmapest", standalone_mode=False) or 0)
+        return _fail("interrupted", code) if code == INTERRUPTED else code
     except BmapestError as error:
         return _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,5 +1,6 @@
 """``bmapest run``: puts study, runner, tracker, progress and report together."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bmapest_ray.base.errors import BmapestError
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 from bmapest_ray.cli.progress import shown_progress
 from bmapest_ray.cli.run_output import answer_lines, dry_run_told, plan_lines, told_of
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 
 LAST_WAIT_S = 15.0
 """How long an interrupted study waits for MLflow."""
+
+
+class Interrupted(BmapestError):
+    """The user stopped a study; its folder is in order."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,11 @@ class RunOptions:
         """Overrides with those that have an option of their own."""
         own = {"compute.runner": self.runner, "compute.address": self.address}
         return (*self.overrides, *(f"{key}={v}" for key, v in own.items() if v is not None))
+
+    def resume_command(self, out: Path) -> str:
+        """Return the command that goes on with this study in its folder."""
+        overrides = [word for text in self.all_overrides for word in ("-o", text)]
+        return shlex.join(["bmapest", "run", self.study, *overrides, "--out", str(out), "--resume"])
 
 
 def run_study_command(options: RunOptions) -> int:
@@ -94,11 +107,10 @@ def _run(
                     progress=progress,
                 )
             except KeyboardInterrupt:
-                progress.message(
-                    f"interrupted: what was finished is in {out}; go on with: "
-                    f"bmapest run {options.study} --out {out} --resume"
-                )
-                raise
+                raise Interrupted(
+                    f"interrupted, what was finished is in {out}; go on with: "
+                    f"{options.resume_command(out)}"
+                ) from None
         files = _report(result, out, tracker)
         _wait_for(tracker, progress)
         return result, files, "" if tracker is None else tracker.problem
