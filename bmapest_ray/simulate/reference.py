@@ -153,5 +153,5 @@ class ReferenceOperator:
     def images_of_signal(self, model: ChainModel, signal: torch.Tensor) -> torch.Tensor:
         """Sort a signal ``(sample, coil)`` into images ``(image * coil, y, x)``."""
         encoder = Encoder(model.table, model.hearings, model.grid, self.dtype, self.device)
-        kspace = encoder.grid_signal(signal.T)  # (coil, image, ky, kx)
+        kspace = encoder.grid_signal(signal.T * encoder.voxel_weight)  # (coil, image, ky, kx)
         return images_of(kspace).transpose(0, 1).flatten(0, 1)
