@@ -25,7 +25,7 @@ LAST_WAIT_S = 15.0
 """How long an interrupted study waits for MLflow."""
 
 
-class Interrupted(BmapestError):
+class Interrupted(BmapestError):  # noqa: N818 - not an error
     """The user stopped a study; its folder is in order."""
 
     exit_code = 130
