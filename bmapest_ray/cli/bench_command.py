@@ -10,7 +10,8 @@ import typer
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
-    from bmapest_ray.simulate.benchmark import BenchmarkFigures, BenchmarkRequest
+    from bmapest_ray.simulate.benchmark import BenchmarkFigures
+    from bmapest_ray.simulate.benchmark_process import BenchmarkRequest
 
 bench_app = typer.Typer(help="Measure speed, memory and accuracy on this machine.")
 
@@ -41,7 +42,8 @@ def engine(
 ) -> None:
     """Time MR-zero's own execution, the exact and the low-rank engine side by side."""
     with stdout_to_stderr():
-        from bmapest_ray.simulate.benchmark import BenchmarkRequest, run_benchmark
+        from bmapest_ray.simulate.benchmark import run_benchmark
+        from bmapest_ray.simulate.benchmark_process import BenchmarkRequest
         from bmapest_ray.tissue.mixing import Mixing
 
         request = BenchmarkRequest(

@@ -15,9 +15,11 @@ from bmapest_ray.sequence.scanner import Scanner
 from bmapest_ray.simulate import mrzero
 from bmapest_ray.simulate.events import EventTable
 from bmapest_ray.simulate.grid import VoxelGrid
-from bmapest_ray.simulate.hearing import Hearings, find_hearings
+from bmapest_ray.simulate.hearing import Hearings
+from bmapest_ray.simulate.listen import find_hearings
 from bmapest_ray.simulate.plan import Plan
-from bmapest_ray.simulate.prepass import Probes, make_plan
+from bmapest_ray.simulate.prepass import make_plan
+from bmapest_ray.simulate.stage import Probes
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import TissueTable

@@ -8,81 +8,28 @@ the protocol. Phase distribution graphs: Endres et al., Magn Reson Med 2024;92:1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bmapest_ray.base.errors import SimulationError
 from bmapest_ray.sequence.protocol import StateAccuracy
+from bmapest_ray.simulate.compact import compact
 from bmapest_ray.simulate.events import EventTable, Repetition
-from bmapest_ray.simulate.plan import Edges, Floats, Ints, Plan, RepetitionPlan, Transition
-
-Complexes = NDArray[np.complex128]
+from bmapest_ray.simulate.plan import Floats, Ints, Plan, Transition
+from bmapest_ray.simulate.stage import (
+    Complexes,
+    Probes,
+    Stage,
+    attenuation_s_per_m2,
+    rotation,
+    starts_longitudinal,
+)
 
 _K_KEY_PER_M = 5e-3
 _TAU_KEY_S = 1e-6
 _HASH = np.array(
     [0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D], dtype=np.int64
 )  # 62-bit odd numbers: products wrap, and no small difference of dephasings hashes to zero
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Parameter sets that the graph must serve, all of shape ``(probe,)``, SI units."""
-
-    t1_s: Floats
-    t2_s: Floats
-    t2dash_s: Floats
-    diffusivity_m2_per_s: Floats
-    b1: Floats
-
-
-@dataclass
-class _Stage:
-    """States of one repetition during the search."""
-
-    k: Floats
-    tau: Floats
-    magnetisation: Complexes
-    n_z: int
-    children: dict[Transition, Ints]
-    attenuation: Floats
-    relaxation: Floats
-    emission: Floats
-    latent: Floats | None = None
-
-
-def attenuation_s_per_m2(k_start: Floats, rep: Repetition, events: Ints | slice) -> Floats:
-    """Return b at the end of the chosen events for ``+`` states that start at ``k_start``.
-
-    ``b = (2 pi)^2 / 3 sum dt (k1^2 + k1 k2 + k2^2)``, a quadratic in ``k_start``; shape
-    ``(state, event)``, s/m^2.
-    """
-    after = rep.k_per_m
-    before = np.concatenate([np.zeros((1, 3)), after[:-1]])
-    dt = rep.duration_s
-    linear = np.cumsum(dt[:, None] * (before + after), axis=0)[events]
-    constant = np.cumsum(dt * (before**2 + before * after + after**2).sum(axis=1))[events]
-    k_squared = (k_start**2).sum(axis=1)
-    result: Floats = ((2 * np.pi) ** 2 / 3) * (
-        3 * k_squared[:, None] * rep.time_s[events] + 3 * k_start @ linear.T + constant
-    )
-    return result
-
-
-def rotation(angle: Floats, phase: float) -> dict[Transition, Complexes]:
-    """Return the factor of each transition for flip angles ``angle`` [rad], shape ``(probe,)``."""
-    to_plus = -np.sqrt(0.5) * 1j * np.sin(angle) * np.exp(1j * phase)
-    stay = np.cos(angle / 2) ** 2
-    return {
-        Transition.Z_TO_Z: np.cos(angle).astype(np.complex128),
-        Transition.Z_TO_PLUS: to_plus,
-        Transition.PLUS_TO_PLUS: stay.astype(np.complex128),
-        Transition.PLUS_TO_Z: -to_plus.conj(),
-        Transition.CONJ_TO_Z: -to_plus,
-        Transition.CONJ_TO_PLUS: (1 - stay) * np.exp(2j * phase),
-    }
 
 
 def make_plan(
@@ -113,17 +60,17 @@ def make_plan(
         raise SimulationError(msg)
     _backward(stages, table, probes, accuracy.min_emitted_signal * strongest)
     return Plan(
-        repetitions=_compact(stages, table, accuracy, strongest), strongest_emission=strongest
+        repetitions=compact(stages, table, accuracy, strongest), strongest_emission=strongest
     )
 
 
 def _forward(
     table: EventTable, probes: Probes, accuracy: StateAccuracy, nyquist: Floats
-) -> list[_Stage]:
+) -> list[Stage]:
     k, tau = np.zeros((1, 3)), np.zeros(1)
     magnetisation: Complexes = np.ones((1, len(probes.b1)), dtype=np.complex128)
     n_z = 1
-    stages: list[_Stage] = []
+    stages: list[Stage] = []
     for rep in table.repetitions:
         stage = _pulse(k, tau, magnetisation, n_z, rep, probes, accuracy)
         _evolve(stage, rep, probes, nyquist, accuracy.min_emitted_signal)
@@ -144,7 +91,7 @@ def _pulse(
     rep: Repetition,
     probes: Probes,
     accuracy: StateAccuracy,
-) -> _Stage:
+) -> Stage:
     """Mix by the pulse, merge equal dephasings, drop what is too weak."""
     factor = rotation(rep.angle_rad * probes.b1, rep.phase_rad)
     z, plus = slice(0, n_z), slice(n_z, None)
@@ -169,7 +116,7 @@ def _pulse(
     kt_all = np.concatenate([kt_z, kt_plus])
     states = np.concatenate([new_z, new_plus])
     empty = np.zeros((len(states), 0))
-    return _Stage(
+    return Stage(
         k=kt_all[:, :3],
         tau=kt_all[:, 3],
         magnetisation=states,
@@ -214,7 +161,7 @@ def _merge(
 
 
 def _evolve(
-    stage: _Stage, rep: Repetition, probes: Probes, nyquist: Floats, min_emitted: float
+    stage: Stage, rep: Repetition, probes: Probes, nyquist: Floats, min_emitted: float
 ) -> None:
     """Fill in the relaxation over the repetition and how loud each ``+`` state is."""
     duration = float(rep.time_s[-1])
@@ -231,7 +178,7 @@ def _evolve(
 
 
 def _loudness(
-    stage: _Stage, rep: Repetition, probes: Probes, nyquist: Floats, min_emitted: float
+    stage: Stage, rep: Repetition, probes: Probes, nyquist: Floats, min_emitted: float
 ) -> Floats:
     """Return the largest signal of each ``+`` state, ``(state, probe)``."""
     size = np.abs(stage.magnetisation[stage.n_z :])
@@ -261,7 +208,7 @@ def _loudness(
     return loud
 
 
-def _backward(stages: list[_Stage], table: EventTable, probes: Probes, floor: float) -> None:
+def _backward(stages: list[Stage], table: EventTable, probes: Probes, floor: float) -> None:
     """Set ``latent``: how much of the signal comes through a state, per probe.
 
     Contributions along different paths add in quadrature. The loudest single path, as MR-zero takes
@@ -277,87 +224,9 @@ def _backward(stages: list[_Stage], table: EventTable, probes: Probes, floor: fl
             factor = rotation(following.angle_rad * probes.b1, following.phase_rad)
             squares = np.zeros_like(gain)
             for kind, child in stages[number + 1].children.items():
-                rows = slice(0, stage.n_z) if _from_z(kind) else slice(stage.n_z, None)
+                rows = slice(0, stage.n_z) if starts_longitudinal(kind) else slice(stage.n_z, None)
                 reached = np.where(child[:, None] >= 0, gain_next[child], 0.0)
                 squares[rows] += (np.abs(factor[kind]) * reached) ** 2
             gain = np.hypot(gain, np.sqrt(squares) * stage.relaxation)
         stage.latent = gain * size
         gain_next = gain
-
-
-def _from_z(kind: Transition) -> bool:
-    return kind in (Transition.Z_TO_Z, Transition.Z_TO_PLUS)
-
-
-def _compact(
-    stages: list[_Stage], table: EventTable, accuracy: StateAccuracy, strongest: float
-) -> tuple[RepetitionPlan, ...]:
-    """Renumber the states that stay and list their edges."""
-    plans = []
-    before = np.zeros(1, dtype=np.int64)
-    n_z_before = 1
-    for stage, rep in zip(stages, table.repetitions, strict=True):
-        assert stage.latent is not None  # noqa: S101 - set by _backward
-        keep = stage.latent.max(axis=1) >= accuracy.min_latent_signal * strongest
-        keep[0] = True
-        fid = stage.children[Transition.Z_TO_PLUS][0]
-        if rep.adc.any() and fid >= 0:
-            keep[fid] = True
-        number = np.where(keep, np.cumsum(keep) - 1, -1)
-        n_z = int(keep[: stage.n_z].sum())
-        plans.append(
-            RepetitionPlan(
-                angle_rad=rep.angle_rad,
-                phase_rad=rep.phase_rad,
-                duration_s=float(rep.time_s[-1]),
-                n_longitudinal=n_z,
-                n_transversal=int(keep.sum()) - n_z,
-                edges=_edges(stage, number, before, n_z_before),
-                k_per_m=stage.k[keep],
-                tau_s=stage.tau[keep],
-                attenuation_s_per_m2=stage.attenuation[keep],
-                heard=_heard(stage, rep, keep, n_z, fid, accuracy, strongest),
-            )
-        )
-        before, n_z_before = number, stage.n_z
-    return tuple(plans)
-
-
-def _edges(stage: _Stage, number: Ints, before: Ints, n_z_before: int) -> tuple[Edges, ...]:
-    kept_z = before[:n_z_before]
-    kept_plus = before[n_z_before:]
-    offset = int((kept_z >= 0).sum())
-    edges = []
-    for kind in Transition:
-        child = stage.children[kind]
-        source = kept_z if _from_z(kind) else np.where(kept_plus >= 0, kept_plus - offset, -1)
-        target = np.where(child >= 0, number[child], -1)
-        used = (source >= 0) & (target >= 0)
-        edges.append(Edges(source=source[used], target=target[used]))
-    return tuple(edges)
-
-
-def _heard(
-    stage: _Stage,
-    rep: Repetition,
-    keep: NDArray[np.bool_],
-    n_z: int,
-    fid: int,
-    accuracy: StateAccuracy,
-    strongest: float,
-) -> Ints:
-    if not rep.adc.any():
-        return np.zeros(0, dtype=np.int64)
-    loudest = stage.emission.max(axis=1)
-    loud = (loudest >= accuracy.min_emitted_signal * strongest) & (loudest > 0)
-    if fid >= 0:
-        loud[fid] = loudest[fid] > 0
-    heard: Ints = np.flatnonzero(loud[keep]) - n_z
-    if not heard.size:
-        msg = (
-            "every ADC line must have a state that emits, got a readout without signal after a "
-            f"pulse of {np.rad2deg(rep.angle_rad):.3g} degrees; lower min_emitted_signal or check "
-            "the pulse"
-        )
-        raise SimulationError(msg)
-    return heard

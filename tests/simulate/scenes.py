@@ -17,10 +17,11 @@ from bmapest_ray.simulate.events import EventTable, Repetition
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
-from bmapest_ray.simulate.hearing import find_hearings
+from bmapest_ray.simulate.listen import find_hearings
 from bmapest_ray.simulate.mrzero import nyquist_per_m
-from bmapest_ray.simulate.prepass import Probes, make_plan
+from bmapest_ray.simulate.prepass import make_plan
 from bmapest_ray.simulate.reconstruct import kspace_of
+from bmapest_ray.simulate.stage import Probes
 from bmapest_ray.tissue.fields import (
     B0_SHIFT_HZ,
     B1_SCALE,
