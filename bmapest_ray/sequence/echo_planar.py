@@ -7,7 +7,7 @@ from typing import Final
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.events import Block
 from bmapest_ray.sequence.order import Cartesian
-from bmapest_ray.sequence.parameters import Degrees, Seconds
+from bmapest_ray.sequence.parameters import FlipAngle, Seconds
 from bmapest_ray.sequence.preparation import SPOILER_AREA_PER_M
 from bmapest_ray.sequence.score import Score
 from bmapest_ray.sequence.spin_echo import EXCITATION_PHASE_DEG
@@ -77,7 +77,7 @@ class EchoPlanarTrain:
 def epi(
     score: Score,
     *,
-    flip_angle_deg: Degrees = 90.0,
+    flip_angle_deg: FlipAngle = 90.0,
     echo_time_s: Seconds = 0.035,
     cartesian: Cartesian = EPI_CARTESIAN,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from bmapest_ray.sequence.events import Block
 from bmapest_ray.sequence.order import CARTESIAN, Cartesian, spoiling_phases_deg
-from bmapest_ray.sequence.parameters import Count, Degrees, PositiveCount, Seconds
+from bmapest_ray.sequence.parameters import Count, Degrees, FlipAngle, PositiveCount, Seconds
 from bmapest_ray.sequence.preparation import SPOILER_AREA_PER_M
 from bmapest_ray.sequence.score import Score
 
@@ -82,7 +82,7 @@ def with_dummies(lines: tuple[int, ...], dummies: int, matrix: int) -> list[tupl
 def spoiled_gre(
     score: Score,
     *,
-    flip_angle_deg: Degrees = 25.0,
+    flip_angle_deg: FlipAngle = 25.0,
     echo_time_s: Seconds = 0.005,
     repetition_time_s: Seconds = 0.025,
     spoiling_increment_deg: Degrees = 50.0,
@@ -103,7 +103,7 @@ def spoiled_gre(
 def bssfp(
     score: Score,
     *,
-    flip_angle_deg: Degrees = 40.0,
+    flip_angle_deg: FlipAngle = 40.0,
     repetition_time_s: Seconds = 0.006,
     phase_increment_deg: Degrees = 180.0,
     dummy_pulses: Count = 20,
@@ -131,7 +131,7 @@ def bssfp(
 def multi_echo_gre(
     score: Score,
     *,
-    flip_angle_deg: Degrees = 20.0,
+    flip_angle_deg: FlipAngle = 20.0,
     first_echo_time_s: Seconds = 0.005,
     echo_spacing_s: Seconds = 0.008,
     echoes: PositiveCount = 4,

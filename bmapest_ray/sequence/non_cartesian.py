@@ -14,7 +14,7 @@ from bmapest_ray.sequence.events import Adc, AdcReadout, Axis, Block
 from bmapest_ray.sequence.gradient_echo import excitation
 from bmapest_ray.sequence.lobes import Lobe, Waveform, raster_steps
 from bmapest_ray.sequence.order import spoiling_phases_deg
-from bmapest_ray.sequence.parameters import Count, Degrees, Dwell, Limit, PositiveCount, Seconds
+from bmapest_ray.sequence.parameters import Count, Dwell, FlipAngle, Limit, PositiveCount, Seconds
 from bmapest_ray.sequence.preparation import SPOILER_AREA_PER_M
 from bmapest_ray.sequence.score import Score
 from bmapest_ray.sequence.spiral_path import SAFETY, spiral_gradient
@@ -66,7 +66,7 @@ class SpoiledRepetition:
 def radial(
     score: Score,
     *,
-    flip_angle_deg: Degrees = 25.0,
+    flip_angle_deg: FlipAngle = 25.0,
     echo_time_s: Seconds = 0.005,
     repetition_time_s: Seconds = 0.025,
     spokes: PositiveCount = 96,
@@ -109,7 +109,7 @@ def spoke(score: Score, angle_deg: float, dwell_s: float) -> OffGridLine:
 def spiral(
     score: Score,
     *,
-    flip_angle_deg: Degrees = 25.0,
+    flip_angle_deg: FlipAngle = 25.0,
     echo_time_s: Seconds = 0.002,
     repetition_time_s: Seconds = 0.025,
     interleaves: PositiveCount = 8,

@@ -6,7 +6,7 @@ centre-to-centre times throughout.
 """
 
 from bmapest_ray.sequence.order import ky_order, spoiling_phases_deg
-from bmapest_ray.sequence.parameters import AreaPerM, Degrees, Dwell, Seconds
+from bmapest_ray.sequence.parameters import AreaPerM, Dwell, FlipAngle, Seconds
 from bmapest_ray.sequence.preparation import inversion_pulse, t2_preparation
 from bmapest_ray.sequence.score import Score
 
@@ -42,7 +42,7 @@ def t1inv(
     score: Score,
     *,
     inversion_delay_s: Seconds = 0.1,
-    flip_angle_deg: Degrees = 5.0,
+    flip_angle_deg: FlipAngle = 5.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """Inversion recovery: 180, delay, FLASH; centre to centre the delay + 2.62 ms."""
@@ -55,7 +55,7 @@ def t2prep(
     score: Score,
     *,
     echo_delay_s: Seconds = 0.01,
-    flip_angle_deg: Degrees = 5.0,
+    flip_angle_deg: FlipAngle = 5.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """T2 preparation: 90, TE/2, 180, TE/2, -90, FLASH; centre to centre TE + 2.24 ms."""
@@ -67,7 +67,7 @@ def t2star(
     score: Score,
     *,
     extra_echo_delay_s: Seconds = 0.005,
-    flip_angle_deg: Degrees = 5.0,
+    flip_angle_deg: FlipAngle = 5.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """T2* weighting: a delay between pulse and pre-phaser lengthens TE and TR alike."""
@@ -79,7 +79,7 @@ def dir(  # noqa: A001 - the name of the sequence in the paper
     *,
     inversion_delay_s: Seconds = 0.1,
     second_delay_s: Seconds = 0.5,
-    flip_angle_deg: Degrees = 5.0,
+    flip_angle_deg: FlipAngle = 5.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """Double inversion: 180, delay, 180, delay, FLASH; centre to centre + 1.12, + 2.62 ms."""
@@ -95,7 +95,7 @@ def flair(
     *,
     echo_delay_s: Seconds = 0.01,
     inversion_delay_s: Seconds = 2.7,
-    flip_angle_deg: Degrees = 5.0,
+    flip_angle_deg: FlipAngle = 5.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """Fluid suppression: 180, delay (+ 1.12 ms centre to centre), T2 preparation, FLASH."""
@@ -109,7 +109,7 @@ def dwi(
     score: Score,
     *,
     lobe_area_per_m: AreaPerM = 10.0,
-    flip_angle_deg: Degrees = 5.0,
+    flip_angle_deg: FlipAngle = 5.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """Diffusion preparation: 90, lobe, 180, lobe, -90, FLASH; lobes of 10 ms on x.
@@ -128,7 +128,7 @@ def irflash(
     score: Score,
     *,
     inversion_time_s: Seconds = 0.1,
-    flip_angle_deg: Degrees = 10.0,
+    flip_angle_deg: FlipAngle = 10.0,
     dwell_s: Dwell = 30e-6,
 ) -> None:
     """Plain inversion-recovery FLASH; `inversion_time_s` is centre to centre, TI 0.1 to 0.5 s."""

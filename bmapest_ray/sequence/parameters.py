@@ -35,6 +35,7 @@ class Choice:
 Seconds = Annotated[float, Limit("s", 0.0, 60.0)]
 Dwell = Annotated[float, Limit("s", 1e-6, 1e-3)]
 Degrees = Annotated[float, Limit("deg", 0.0, 360.0)]
+FlipAngle = Annotated[float, Limit("deg", 0.01, 360.0)]
 AreaPerM = Annotated[float, Limit("1/m", 0.0, 1e6)]
 Count = Annotated[int, Limit("", 0, 10_000)]
 PositiveCount = Annotated[int, Limit("", 1, 10_000)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import bmapest_ray
 from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
 from bmapest_ray.sequence.protocol import Chain, Contrast, Protocol, StateAccuracy
-from bmapest_ray.sequence.protocol_file import from_yaml
+from bmapest_ray.sequence.protocol_file import from_yaml, title_of
 from bmapest_ray.sequence.scanner import SCANNERS, scanner_named
 from bmapest_ray.sequence.seq_file import file_sha256, read_seq
 
@@ -30,6 +30,12 @@ def presets_directory() -> Path:
 def preset_names() -> tuple[str, ...]:
     """Return the names of the shipped protocols."""
     return tuple(sorted(path.stem for path in presets_directory().glob("*.yaml")))
+
+
+def preset_titles() -> dict[str, str]:
+    """Return the title of every shipped protocol by its name."""
+    folder = presets_directory()
+    return {name: title_of((folder / f"{name}.yaml").read_text("utf-8")) for name in preset_names()}
 
 
 def parse_protocol(text: str) -> Protocol:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bmapest_ray.sequence.gradient_echo import GradientEcho, excitation
 from bmapest_ray.sequence.order import CARTESIAN, Cartesian, spoiling_phases_deg
-from bmapest_ray.sequence.parameters import Count, Degrees, PositiveCount, Seconds
+from bmapest_ray.sequence.parameters import Count, FlipAngle, PositiveCount, Seconds
 from bmapest_ray.sequence.preparation import SPOILER_AREA_PER_M, inversion_pulse
 from bmapest_ray.sequence.score import Score
 
@@ -64,7 +64,7 @@ def mprage(
     *,
     inversion_time_s: Seconds = 0.9,
     repetition_time_s: Seconds = 2.3,
-    flip_angle_deg: Degrees = 9.0,
+    flip_angle_deg: FlipAngle = 9.0,
     echo_time_s: Seconds = 0.0035,
     echo_spacing_s: Seconds = 0.008,
     shots: PositiveCount = 1,
@@ -86,8 +86,8 @@ def mp2rage(
     first_inversion_time_s: Seconds = 0.7,
     second_inversion_time_s: Seconds = 2.5,
     repetition_time_s: Seconds = 5.0,
-    first_flip_angle_deg: Degrees = 4.0,
-    second_flip_angle_deg: Degrees = 5.0,
+    first_flip_angle_deg: FlipAngle = 4.0,
+    second_flip_angle_deg: FlipAngle = 5.0,
     echo_time_s: Seconds = 0.0035,
     echo_spacing_s: Seconds = 0.008,
     shots: PositiveCount = 1,
@@ -111,8 +111,8 @@ def fingerprinting(
     inversion_time_s: Seconds = 0.02,
     repetition_time_s: Seconds = 0.01,
     echo_time_s: Seconds = 0.0035,
-    min_flip_angle_deg: Degrees = 5.0,
-    max_flip_angle_deg: Degrees = 60.0,
+    min_flip_angle_deg: FlipAngle = 5.0,
+    max_flip_angle_deg: FlipAngle = 60.0,
     flip_angle_waves: PositiveCount = 4,
     cartesian: Cartesian = CARTESIAN,
 ) -> None:

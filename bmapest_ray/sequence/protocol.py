@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from bmapest_ray.base.digests import digest
-from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.sequence.catalogue import sequence_named
 from bmapest_ray.sequence.parameters import Value, keywords_of, resolve
 from bmapest_ray.sequence.scanner import PAPER_SCANNER, Scanner
@@ -28,15 +28,23 @@ class StateAccuracy:
         whole k-space lines vanish.
     min_latent_signal, min_emitted_signal
         Relative thresholds below which states are not propagated or not measured.
+    probes
+        ``tissues``: a state stays if it matters for any tissue. ``mean``: for their mean alone, as
+        in MR-zero's default pre-pass and in BMapEst, which loses lines where the mean crosses zero.
     """
 
     max_state_count: int = 5000
     min_state_mag: float = 5e-5
     min_latent_signal: float = 5e-5
     min_emitted_signal: float = 5e-4
+    probes: str = "tissues"
 
     def __post_init__(self) -> None:
-        """Refuse thresholds out of range."""
+        """Settle the types, which are content, and refuse thresholds out of range."""
+        object.__setattr__(self, "max_state_count", int(self.max_state_count))
+        require_choice("probes", self.probes, ("tissues", "mean"))
+        for key in ("min_state_mag", "min_latent_signal", "min_emitted_signal"):
+            object.__setattr__(self, key, float(getattr(self, key)))
         if self.max_state_count < 1:
             raise InvalidInput(
                 f"max_state_count must be at least 1, got {self.max_state_count}; raise it"

@@ -5,6 +5,7 @@ A file holds `chains`; a chain is a list of contrasts, a mapping with `contrasts
 contrast may `vary` one parameter over a list: one contrast per value, named ``name[0]``, ...
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
@@ -16,6 +17,15 @@ from bmapest_ray.sequence.protocol import Chain, Contrast, Protocol, StateAccura
 from bmapest_ray.sequence.scanner import PAPER_SCANNER, Scanner, scanner_named
 
 Lookup = Callable[[str], tuple[Chain, ...]]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML where 1e-4 is a number, as in YAML 1.2, and not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
 
 _PROTOCOL_KEYS = ("title", "scanner", "accuracy", "continuous", "chains")
 _CHAIN_KEYS = ("contrasts", "dummy_cycles")
@@ -61,14 +71,14 @@ def from_yaml(text: str, name: str, lookup: Lookup) -> Protocol:
         For text that is not YAML, unknown keys (with the closest one) and values out of range.
     """
     try:
-        loaded = yaml.safe_load(text)
+        loaded = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise InvalidInput(
             f"protocol {name} must be valid YAML, got {' '.join(str(error).split())}; correct it"
         ) from error
     content = _mapping(loaded, _PROTOCOL_KEYS, f"protocol {name}")
     accuracy_keys = tuple(f.name for f in fields(StateAccuracy))
-    accuracy = _mapping(content.get("accuracy", {}), accuracy_keys, f"accuracy of {name}")
+    accuracy = _numbers(content.get("accuracy", {}), accuracy_keys, f"accuracy of {name}")
     return Protocol(
         name,
         tuple(
@@ -82,6 +92,12 @@ def from_yaml(text: str, name: str, lookup: Lookup) -> Protocol:
     )
 
 
+def title_of(text: str) -> str:
+    """Return the title of a protocol file, empty without one."""
+    content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+    return str(content.get("title", "")) if isinstance(content, Mapping) else ""
+
+
 def _scanner(value: object, name: str) -> Scanner:
     if value is None:
         return PAPER_SCANNER
@@ -92,7 +108,8 @@ def _scanner(value: object, name: str) -> Scanner:
     missing = [key for key in keys[:3] if key not in content]
     if missing:
         raise InvalidInput(f"scanner of {name} must have {missing[0]}, got none; add it")
-    return Scanner(**content)
+    label = str(content.pop("name"))
+    return Scanner(label, **_numbers(content, keys, f"scanner of {name}"))
 
 
 def _chains(item: object, name: str, lookup: Lookup) -> tuple[Chain, ...]:
@@ -102,7 +119,7 @@ def _chains(item: object, name: str, lookup: Lookup) -> tuple[Chain, ...]:
     known = _mapping(content, _CHAIN_KEYS, f"chain of {name}")
     contrasts = _sequence(known.get("contrasts"), f"contrasts of {name}")
     played = tuple(c for one in contrasts for c in _contrasts(one, name))
-    return (Chain(played, int(known.get("dummy_cycles", 0))),)
+    return (Chain(played, int(_number(known.get("dummy_cycles", 0), f"dummy_cycles of {name}"))),)
 
 
 def _contrasts(item: object, name: str) -> list[Contrast]:
@@ -114,7 +131,7 @@ def _contrasts(item: object, name: str) -> list[Contrast]:
         _mapping(content.get("parameters", {}), None, f"parameters of {name}").items()
     )
     varied = _mapping(content.get("vary", {}), None, f"vary of {name}")
-    pause_s = float(content.get("pause_s", 0.0))
+    pause_s = _number(content.get("pause_s", 0.0), f"pause_s of {name}")
     if not varied:
         return [Contrast(label, content["sequence"], parameters, pause_s)]
     if len(varied) > 1:
@@ -124,6 +141,17 @@ def _contrasts(item: object, name: str) -> list[Contrast]:
         Contrast(f"{label}[{i}]", content["sequence"], (*parameters, (parameter, v)), pause_s)
         for i, v in enumerate(_sequence(values, f"vary of {name}"))
     ]
+
+
+def _number(value: object, what: str) -> Any:  # noqa: ANN401 - int or float, as it was written
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidInput(f"{what} must be a number, got {value!r}; correct it")
+    return value
+
+
+def _numbers(value: object, allowed: tuple[str, ...], what: str) -> dict[str, Any]:
+    content = _mapping(value, allowed, what)
+    return {key: _number(item, f"{key} in {what}") for key, item in content.items()}
 
 
 def _mapping(value: object, allowed: tuple[str, ...] | None, what: str) -> dict[str, Any]:

@@ -83,11 +83,15 @@ class _Writer:
         return events
 
     def _pulse(self, pulse: Pulse, delay_s: float) -> Event:
-        shape = (pulse.flip_angle_deg, pulse.duration_s, pulse.shape, pulse.use, delay_s)
-        if shape not in self._made:
-            self._made[shape] = _make_pulse(pulse, delay_s, self.limits)
-            _, self._made[shape].shape_IDs = self.sequence.register_rf_event(self._made[shape])
-        event = copy.copy(self._made[shape])
+        """Scale the pulse of its kind: its shape is compressed and registered once."""
+        kind = (pulse.duration_s, pulse.shape, pulse.use, delay_s)
+        if kind not in self._made:
+            event = _make_pulse(pulse, delay_s, self.limits)
+            _, event.shape_IDs = self.sequence.register_rf_event(event)
+            self._made[kind] = (pulse.flip_angle_deg, event)
+        made_deg, made = self._made[kind]
+        event = copy.copy(made)
+        event.signal = made.signal * (pulse.flip_angle_deg / made_deg)
         event.phase_offset = deg_to_rad(pulse.phase_deg)
         event.id, _ = self.sequence.register_rf_event(event)
         return event

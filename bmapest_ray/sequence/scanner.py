@@ -1,6 +1,6 @@
 """Hardware limits as data: what a scanner's gradients, transmitter and receiver can do."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,7 +41,10 @@ class Scanner:
     field_t: float = 3.0
 
     def __post_init__(self) -> None:
-        """Refuse limits that no hardware has."""
+        """Settle the types, which are content, and refuse limits that no hardware has."""
+        for limit in fields(self):
+            if limit.name != "name":
+                object.__setattr__(self, limit.name, float(getattr(self, limit.name)))
         positive = ("max_gradient_t_per_m", "max_slew_t_per_m_s", "gradient_raster_s", "field_t")
         for key in positive:
             if not getattr(self, key) > 0:

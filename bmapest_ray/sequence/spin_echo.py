@@ -11,7 +11,7 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.events import Block
 from bmapest_ray.sequence.gradient_echo import with_dummies
 from bmapest_ray.sequence.order import CARTESIAN, Cartesian, echo_trains
-from bmapest_ray.sequence.parameters import Count, Degrees, PositiveCount, Seconds
+from bmapest_ray.sequence.parameters import Count, FlipAngle, PositiveCount, Seconds
 from bmapest_ray.sequence.preparation import SPOILER_AREA_PER_M, inversions_before
 from bmapest_ray.sequence.score import Score
 
@@ -125,7 +125,7 @@ class Turbo:
     echo_time_s: Seconds = 0.1
     echo_spacing_s: Seconds = 0.0125
     echo_train_length: PositiveCount = 16
-    refocusing_angle_deg: Degrees = 180.0
+    refocusing_angle_deg: FlipAngle = 180.0
     repetition_time_s: Seconds = 4.0
     dummy_shots: Count = 1
 

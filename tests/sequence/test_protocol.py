@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput, MissingInput
-from bmapest_ray.sequence.parse import parse_protocol, preset_names
+from bmapest_ray.sequence.parse import parse_protocol, preset_names, preset_titles
 from bmapest_ray.sequence.protocol import Chain, Contrast, Protocol, StateAccuracy
 from bmapest_ray.sequence.protocol_file import from_yaml, to_yaml
-from bmapest_ray.sequence.scanner import SCANNERS
+from bmapest_ray.sequence.scanner import SCANNERS, Scanner
 
 
 def names(expression):
@@ -76,6 +77,11 @@ def test_digest_changes_with_content(change):
     assert replace(base, **change).digest != base.digest
 
 
+def test_whole_numbers_of_a_scanner_are_the_same_content():
+    whole = Scanner("a", max_gradient_t_per_m=0.028, max_slew_t_per_m_s=150, field_t=3)
+    assert digest(whole) == digest(SCANNERS["paper"])
+
+
 def test_defaults_are_content_and_types_are_settled():
     spelled = Contrast("a", "t1inv", (("dwell_s", 30e-6), ("flip_angle_deg", 5)), 10)
     assert spelled == Contrast("a", "t1inv", pause_s=10.0)
@@ -88,7 +94,7 @@ def test_defaults_are_content_and_types_are_settled():
     [
         ("t1inw", ("dwell_s", 1e-5), "did you mean 't1inv'"),
         ("t1inv", ("flip_angel_deg", 5), "did you mean 'flip_angle_deg'"),
-        ("t1inv", ("flip_angle_deg", 400), r"must be in 0\.\.360 deg, got 400"),
+        ("t1inv", ("flip_angle_deg", 400), r"must be in 0\.01\.\.360 deg, got 400"),
         ("t1inv", ("flip_angle_deg", "5"), "must be of type float, got '5'"),
         ("t1inv", ("flip_angle_deg", float("nan")), "must be of type float, got nan"),
         ("t1inv", ("flip_angle_deg", True), "must be of type float, got True"),
@@ -105,6 +111,15 @@ def test_every_preset_survives_yaml(name):
     again = from_yaml(to_yaml(protocol), "again", no_lookup)
     assert again == replace(protocol, name="again", scanner=again.scanner)
     assert again.digest == protocol.digest
+
+
+def test_every_preset_has_a_title_and_a_scan_time_and_keeps_its_limits():
+    titles = preset_titles()
+    assert tuple(titles) == preset_names()
+    for name, title in titles.items():
+        protocol = parse_protocol(name)
+        assert len(title) > 20
+        assert protocol.scan_time_s(64, 0.216) > sum(c.pause_s for c in protocol.contrasts)
 
 
 def test_yaml_names_contrasts_of_presets(tmp_path):
@@ -129,11 +144,23 @@ def test_yaml_names_contrasts_of_presets(tmp_path):
         ("{scanner: {name: x}, chains: [t1inv]}", "must have max_gradient_t_per_m"),
         ("{accuracy: {min_state_mag: 2}, chains: [[{sequence: t1inv}]]}", r"in \[0, 1\), got 2"),
         ("[]", "must be a mapping, got list"),
+        ("{accuracy: {min_state_mag: no}, chains: [[{sequence: t1inv}]]}", "a number, got False"),
+        ("chains: [[{sequence: t1inv, pause_s: long}]]", "pause_s of mine must be a number"),
+        ("chains: [{contrasts: [{sequence: t1inv}], dummy_cycles: x}]", "dummy_cycles of mine"),
     ],
 )
 def test_yaml_refuses(text, sentence):
     with pytest.raises(InvalidInput, match=sentence):
         from_yaml(text, "mine", lambda _: ())
+
+
+def test_yaml_numbers_need_no_decimal_point():
+    text = "accuracy: {min_state_mag: 1e-5, max_state_count: 2e3}\n"
+    text += "chains: [[{sequence: t1inv, parameters: {dwell_s: 2e-5}}]]\n"
+    protocol = from_yaml(text, "mine", no_lookup)
+    assert protocol.accuracy == StateAccuracy(max_state_count=2000, min_state_mag=1e-5)
+    assert isinstance(protocol.accuracy.max_state_count, int)
+    assert dict(protocol.contrasts[0].parameters)["dwell_s"] == 2e-5
 
 
 def test_a_file_that_names_itself_is_refused(tmp_path):
