@@ -9,14 +9,14 @@ from pathlib import Path
 import fake_job
 
 from bmapest_ray.compute.factory import make_runner
-from bmapest_ray.study.config import ComputeConfig
+from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.loading import parse_study
 from bmapest_ray.study.run import run_study
 
 
-def main() -> None:
-    out, log, kind, seconds, *rest = sys.argv[1:]
-    config = parse_study(
+def study(kind: str) -> StudyConfig:
+    """Return the study, on one of the runners."""
+    return parse_study(
         {
             "name": "killed",
             "question": "Does it survive?",
@@ -27,16 +27,21 @@ def main() -> None:
                 "n_trials": 5,
             },
             "compute": {"runner": kind, "actors": 1, "num_cpus": 0.5},
-            "output": {"maps": True},
         }
     )
-    state = {"log": log, "seconds": float(seconds)}
-    runner = make_runner(ComputeConfig.model_validate(config.compute), fake_job.WORK, state)
+
+
+def run(out: Path, log: Path, kind: str, seconds: float, *, resume: bool) -> None:
+    """Run the study in this process."""
+    config = study(kind)
+    state = {"log": str(log), "seconds": seconds}
+    runner = make_runner(config.compute, fake_job.WORK, state)
     try:
-        run_study(config, Path(out), runner=runner, resume="--resume" in rest)
+        run_study(config, out, runner=runner, resume=resume)
     finally:
         runner.shutdown()
 
 
 if __name__ == "__main__":
-    main()
+    out, log, kind, seconds, *rest = sys.argv[1:]
+    run(Path(out), Path(log), kind, float(seconds), resume="--resume" in rest)

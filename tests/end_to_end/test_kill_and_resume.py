@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import fake_job
+import study_driver_process
 
 from bmapest_ray.study.records import JobRecord
 from bmapest_ray.study.store import load_jobs, load_results, load_trials
@@ -56,7 +57,7 @@ def test_a_killed_study_goes_on_where_it_was_on_either_runner(tmp_path: Path) ->
     log.mkdir()
     first = kill_after(start(out, log, "local", 0.02), out, 7)
     second = kill_after(start(out, log, "ray", 0.1, "--resume"), out, len(first) + 7)
-    assert start(out, log, "local", 0.0, "--resume").wait(120) == 0
+    study_driver_process.run(out, log, "local", 0.0, resume=True)
 
     after = {job.id: job for job in load_jobs(out)}
     assert len(after) == JOBS
