@@ -25,6 +25,8 @@ from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import TissueTable
 
 _B1_PROBES = 2
+_HEAD_SHARES = np.array([0.463, 0.355, 0.102])
+"""Mean GM, WM and CSF fraction over the head pixels of the default anatomy's slice."""
 _B1_STEP = 0.05
 
 
@@ -74,19 +76,26 @@ def _plan(
     accuracy: StateAccuracy,
 ) -> Plan:
     events = event_table(chain, scanner, acquisition.matrix, acquisition.fov_m)
-    probes = make_probes(table, mixing, b1_range)
+    probes = make_probes(table, mixing, b1_range, mean_only=accuracy.probes == "mean")
     nyquist = mrzero.nyquist_per_m(grid.matrix, grid.fov_m).double().numpy()
     return make_plan(events, probes, accuracy, nyquist)
 
 
-def make_probes(table: TissueTable, mixing: Mixing, b1_range: tuple[float, float]) -> Probes:
+def make_probes(
+    table: TissueTable, mixing: Mixing, b1_range: tuple[float, float], *, mean_only: bool = False
+) -> Probes:
     """Return the parameter sets that a graph must serve: tissues, their means, a few B1.
 
     Averaged voxels lie between the tissues, so the mean of each pair and of all is a probe too.
+    With ``mean_only`` the tissues count by how much of a head they fill and nothing else is
+    probed, at nominal B1.
     """
     rows = np.array(
         [table.t1_s, table.t2_s, table.t2dash_s, table.diffusivity_m2_per_s], dtype=np.float64
     )
+    if mean_only:
+        t1_s, t2_s, t2dash_s, diffusivity = (rows @ _HEAD_SHARES)[:, None]
+        return Probes(t1_s, t2_s, t2dash_s, diffusivity, np.ones(1))
     columns = list(rows.T)
     if not mixing.is_linear:
         count = rows.shape[1]

@@ -70,6 +70,9 @@ def find_hearings(
     for heard in _walk(table, plan, nyquist_per_m):
         rows.append(sorter.sort(heard))
         columns.append(_columns(heard))
+    if not rows:
+        msg = "a chain must be heard in at least one readout, got silence; lower its thresholds"
+        raise SimulationError(msg)
     keys = np.concatenate(rows)
     order = np.lexsort(keys.T[::-1])
     image, profile, trace, _ = keys[order].T

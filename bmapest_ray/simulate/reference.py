@@ -111,12 +111,19 @@ class ReferenceOperator:
 
     def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint of the derivative at ``fractions``."""
+        # MR-zero takes abs(PD), which has no derivative at zero; a linear one is the same anywhere
+        start = torch.ones_like(fractions) if self.is_linear else fractions.detach().clone()
         with torch.enable_grad():
-            point = fractions.detach().clone().requires_grad_()
+            point = start.requires_grad_()
             (gradient,) = torch.autograd.grad(self.forward(point), point, images)
         return gradient
 
     def _images(self, maps: torch.Tensor) -> torch.Tensor:
+        if self.is_linear and bool((maps < 0).any()):  # MR-zero clamps negative densities
+            return self._played(maps.clamp(min=0)) - self._played((-maps).clamp(min=0))
+        return self._played(maps)
+
+    def _played(self, maps: torch.Tensor) -> torch.Tensor:
         data = self.sim_data(maps)
         return torch.cat([self.chain_images(model, data) for model in self.models])
 

@@ -22,6 +22,7 @@ from bmapest_ray.anatomy.maps import TissueMaps
 from bmapest_ray.anatomy.resample import field_on_slice
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.tissue.table import PAPER_3T
 
 B1_SCALE = 1.082208264815131
 """Makes the density-weighted mean of the analytic B1 one on the default anatomy."""
@@ -145,7 +146,9 @@ def make_fields(b0: str, b1: str, maps: TissueMaps, *, n_coils: int = 1) -> Fiel
     Parameters
     ----------
     b0, b1
-        ``none`` (0 Hz, 1), ``analytic``, or the path of a NIfTI file (Hz, relative to nominal).
+        ``none`` (0 Hz, 1), ``analytic``, ``paper``, or the path of a NIfTI file (Hz, relative to
+        nominal). ``paper`` is what BMapEst used: the analytic shapes at MR-zero's z = -1, scaled
+        and shifted per subject with its true proton density.
     maps
         The slice, which gives the matrix and where it lies.
     n_coils
@@ -171,7 +174,17 @@ def _field(
     if choice == "analytic":
         b0_hz, b1 = analytic_shapes(maps.matrix)
         return b0_hz + B0_SHIFT_HZ if kind == "hz" else b1 * B1_SCALE
+    if choice == "paper":
+        return _paper_field(kind, maps)
     if not Path(choice).suffix:
-        msg = f"a field must be none, analytic or a NIfTI file, got '{choice}'; check the spelling"
+        msg = f"a field must be none, analytic, paper or a NIfTI file, got '{choice}'; check the spelling"
         raise InvalidInput(msg)
     return field_on_slice(Path(choice), maps, kind).to(torch.float64)
+
+
+def _paper_field(kind: Literal["hz", "relative"], maps: TissueMaps) -> torch.Tensor:
+    """Return a field whose density-weighted mean over this very subject is 0 Hz or 1."""
+    b0_hz, b1 = analytic_shapes(maps.matrix, z=-1.0)
+    density = (maps.fraction.double() * PAPER_3T.column("pd")[:, None, None]).sum(dim=0)
+    weight = density / density.sum()
+    return b0_hz - (weight * b0_hz).sum() if kind == "hz" else b1 / (weight * b1).sum()
