@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bmapest_ray.base.threads import limit_threads
+
+limit_threads(1)  # more torch threads than free cores is many times slower on small tensors
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
 
 
