@@ -18,7 +18,7 @@ from bmapest_ray.simulate.nodes import barycentric_matrix, chebyshev_points
 from bmapest_ray.simulate.propagate import Propagator, SpinParameters
 from bmapest_ray.tissue.table import TissueTable
 
-_NODE_COUNTS = (12, 18, 28, 40, 64)
+_NODE_COUNTS = (12, 18, 28, 40, 64, 96, 144)
 
 
 @dataclass(frozen=True)

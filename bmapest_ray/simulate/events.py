@@ -86,6 +86,12 @@ class EventTable:
         if sampled == 0:
             msg = "a protocol must acquire at least one ADC sample, got none; add a readout"
             raise InvalidInput(msg)
+        if not all(readout.on_grid for readout in self.readouts):
+            msg = (
+                "the engines simulate Cartesian readouts, got one off the grid (radial, spiral); "
+                "choose a Cartesian sequence"
+            )
+            raise InvalidInput(msg)
         if sampled != expected:
             msg = (
                 f"the readouts must account for every ADC sample, got {expected} declared and "

@@ -74,7 +74,7 @@ class FactorBuilder:
         self.b1 = fields.b1.double().flatten()
         self.positions_m = model.grid.positions_m()[:, :2]
         self.amplitudes: TissueAmplitudes = tissue_amplitudes(
-            model, table, self.b1, tolerance=min(1e-7, tolerance / 30)
+            model, table, self.b1, tolerance=tolerance / 100
         )
         self.b1_weights = self.amplitudes.weights(self.b1)
         self._density = table.column("pd")

@@ -177,7 +177,10 @@ def _field(
     if choice == "paper":
         return _paper_field(kind, maps)
     if not Path(choice).suffix:
-        msg = f"a field must be none, analytic, paper or a NIfTI file, got '{choice}'; check the spelling"
+        msg = (
+            f"a field must be none, analytic, paper or a NIfTI file, got '{choice}'; "
+            "check the spelling"
+        )
         raise InvalidInput(msg)
     return field_on_slice(Path(choice), maps, kind).to(torch.float64)
 
