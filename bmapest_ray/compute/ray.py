@@ -16,16 +16,18 @@ _POLL_S = 1.0
 _CALL_TARGET_S = 0.05
 """Tasks much shorter than this are sent several per call, so that the call is not the cost."""
 _MAX_BATCH = 64
+_SHORT_S = 1.0
+"""Below this the way to and from an actor is worth hiding behind work."""
 
 
 class RayRunner:
     """Runs tasks on a pool of Ray actors.
 
-    Every actor works on one call and holds the next, so that it never waits for this process.
-    Tasks wait here, and an actor gets first those whose `affinity` it has served before. A task
-    whose actor dies or passes the time limit runs again, `retries` times at most; tasks that were
-    only waiting on that actor do not lose an attempt. With no task waiting and every actor down,
-    the runner keeps trying to bring them up: nodes may come back.
+    Where tasks are short, every actor holds the next call while it works on one, so that it never
+    waits for this process; other tasks wait here. An actor gets first those whose `affinity` it
+    has served before. A task whose actor dies or passes the time limit runs again, `retries` times
+    at most; tasks that were only waiting on that actor do not lose an attempt. With every actor
+    down the runner keeps trying to bring them up: nodes may come back.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class RayRunner:
         """Room before as many tasks wait here as the actors hold."""
         if self._session is None:
             return 0
-        return max(0, 4 * len(self._slots) * self._batch - self._pending)
+        return max(0, 2 * self._depth * len(self._slots) * self._batch - self._pending)
 
     @property
     def pending(self) -> int:
@@ -178,13 +180,18 @@ class RayRunner:
     # -- handing out ---------------------------------------------------------------------------
 
     @property
+    def _depth(self) -> int:
+        """Calls that an actor holds; a long task should not wait behind another one."""
+        return 2 if self._task_seconds is not None and self._task_seconds < _SHORT_S else 1
+
+    @property
     def _batch(self) -> int:
         if self._task_seconds is None:
             return 1
         return max(1, min(_MAX_BATCH, int(_CALL_TARGET_S / max(self._task_seconds, 1e-6))))
 
     def _dispatch(self) -> None:
-        for room in (0, 1):  # idle actors first, then a second call for the busy ones
+        for room in range(self._depth):  # idle actors first, then a second call for the busy ones
             for slot in self._slots:
                 if self._queue and slot.is_up and slot.n_calls == room:
                     slot.send(self._choose(slot), self.settings.time_limit_s)

@@ -111,23 +111,24 @@ def secure_token() -> None:
 
 
 def actor_count(wanted: int | None, num_cpus: float, num_gpus: float) -> int:
-    """Return how many actors the cluster has room for, or `wanted` of them.
+    """Return how many actors the cluster has free room for, or `wanted`: others start later.
 
     Raises
     ------
     InvalidInput
         If the cluster has no room for a single one.
     """
-    total = import_ray().cluster_resources()
-    room = [
-        int(total.get(name, 0.0) / share)
-        for name, share in (("CPU", num_cpus), ("GPU", num_gpus))
-        if share > 0
-    ]
-    if room and min(room) < 1:
+    ray = import_ray()
+    total = ray.cluster_resources()
+    if _room(total, num_cpus, num_gpus) < 1:
         raise InvalidInput(
             f"an actor needs {num_cpus:g} CPU and {num_gpus:g} GPU, the cluster has "
             f"{total.get('CPU', 0):g} and {total.get('GPU', 0):g}; lower compute.num_cpus or "
             "compute.num_gpus"
         )
-    return wanted if wanted is not None else max(1, min(room, default=1))
+    return wanted or max(1, _room(ray.available_resources(), num_cpus, num_gpus))
+
+
+def _room(resources: Mapping[str, float], num_cpus: float, num_gpus: float) -> int:
+    shares = (("CPU", num_cpus), ("GPU", num_gpus))
+    return min((int(resources.get(n, 0.0) / s) for n, s in shares if s > 0), default=1)

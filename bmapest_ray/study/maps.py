@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from bmapest_ray.anatomy.bids_io import map_path, write_maps
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.study.files import folder_once, writing
@@ -35,13 +37,11 @@ def write_job_maps(root: Path, spec: JobSpec, result: JobResult) -> dict[str, st
         "SpatialReference": "orig",
     }
     fitted = {**meta, "Protocol": spec.protocol.name, "Job": spec.id, "Data": dict(result.data)}
+    maps, truth = np.array(result.maps), np.array(result.truth)  # Ray's arrays are read-only
     with writing(root):
-        folder_once(
-            folder,
-            lambda to: write_maps(result.maps, result.affine, to, subject, meta=fitted),
-        )
+        folder_once(folder, lambda to: write_maps(maps, result.affine, to, subject, meta=fitted))
         if not all(p.exists() for p in _paths(true_folder, subject, "truth").values()):
-            write_maps(result.truth, result.affine, true_folder, subject, "truth", meta=meta)
+            write_maps(truth, result.affine, true_folder, subject, "truth", meta=meta)
     files = _paths(folder, subject, None)
     files |= {f"truth_{t}": p for t, p in _paths(true_folder, subject, "truth").items()}
     return {name: path.relative_to(root).as_posix() for name, path in files.items()}
