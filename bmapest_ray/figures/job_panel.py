@@ -14,6 +14,9 @@ from bmapest_ray.study.records import JobRecord
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+SMALL = 128
+"""Pixels along each side of a map: thousands of panels are painted, written and looked through."""
+
 
 def read_maps(job: JobRecord, directory: Path, prefix: str = "") -> NDArray[np.float32] | None:
     """Read a job's maps. Shape `(tissue, y, x)`; None where it left none.
@@ -44,4 +47,5 @@ def job_panel(job: JobRecord, directory: Path) -> "Image | None":
         if row.get("psnr_db") is not None
     ]
     title = f"sub-{job.subject}  {job.slice}  {job.protocol}"
-    return draw_panel(truth_estimate_difference(truth, estimate), TISSUES, title, notes)
+    columns = truth_estimate_difference(truth, estimate)
+    return draw_panel(columns, TISSUES, title, notes, tile=SMALL)

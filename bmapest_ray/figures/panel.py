@@ -75,7 +75,12 @@ def truth_estimate_difference(
 
 
 def draw_panel(
-    columns: Sequence[Column], tissues: Sequence[str], title: str, notes: Sequence[str] = ()
+    columns: Sequence[Column],
+    tissues: Sequence[str],
+    title: str,
+    notes: Sequence[str] = (),
+    *,
+    tile: int = TILE,
 ) -> "Image":
     """Draw columns of maps with one row per tissue.
 
@@ -88,53 +93,53 @@ def draw_panel(
     title
         Stands above the panel.
     notes
-        One line per tissue, e.g. its scores, written under its label at the right.
+        Written below the panel, e.g. one score per tissue.
+    tile
+        Pixels along each side of a map.
     """
     from PIL import Image, ImageDraw
 
     rows = len(tissues)
-    width = MARGIN_LEFT + len(columns) * (TILE + GAP) + BAR
-    height = MARGIN_TOP + rows * (TILE + GAP) + (22 if notes else 6)
+    width = MARGIN_LEFT + len(columns) * (tile + GAP) + BAR
+    height = MARGIN_TOP + rows * (tile + GAP) + (22 if notes else 6)
     picture = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((GAP, 6), title, fill="black", font=_font(16))
     for index, column in enumerate(columns):
-        left = MARGIN_LEFT + index * (TILE + GAP)
+        left = MARGIN_LEFT + index * (tile + GAP)
         pen.text((left + 2, 32), column.title, fill="black", font=_font(14))
         for row in range(rows):
-            picture.paste(_tile(column, row), (left, MARGIN_TOP + row * (TILE + GAP)))
+            picture.paste(_tile(column, row, tile), (left, MARGIN_TOP + row * (tile + GAP)))
     for row, tissue in enumerate(tissues):
-        top = MARGIN_TOP + row * (TILE + GAP)
-        pen.text((GAP, top + TILE // 2 - 8), tissue, fill="black", font=_font(15))
-    _draw_bars(picture, pen, columns, rows, width)
+        top = MARGIN_TOP + row * (tile + GAP)
+        pen.text((GAP, top + tile // 2 - 8), tissue, fill="black", font=_font(15))
+    _draw_bars(picture, pen, columns, rows * (tile + GAP))
     if notes:
         pen.text((GAP, height - 20), "   ".join(notes), fill="black", font=_font(13))
     return picture
 
 
-def _draw_bars(
-    picture: "Image", pen: "ImageDraw", columns: Sequence[Column], rows: int, width: int
-) -> None:
+def _draw_bars(picture: "Image", pen: "ImageDraw", columns: Sequence[Column], height: int) -> None:
     """Draw one colour bar per distinct scale, one under the other at the right."""
     from PIL import Image
 
     scales = list(dict.fromkeys((column.colours, column.window) for column in columns))
-    space = (rows * (TILE + GAP)) // len(scales)
+    space = height // len(scales)
     for index, (colours, (low, high)) in enumerate(scales):
         top, tall = MARGIN_TOP + index * space, space - 28
         ramp = paint(np.linspace(high, low, tall)[:, None] * np.ones((1, 12)), colours, low, high)
-        left = width - BAR + 4
+        left = picture.width - BAR + 4
         picture.paste(Image.fromarray(ramp), (left, top))
         pen.rectangle((left - 1, top - 1, left + 12, top + tall), outline="black")
         pen.text((left + 18, top - 4), f"{high:g}", fill="black", font=_font(13))
         pen.text((left + 18, top + tall - 14), f"{low:g}", fill="black", font=_font(13))
 
 
-def _tile(column: Column, row: int) -> "Image":
+def _tile(column: Column, row: int, tile: int) -> "Image":
     from PIL import Image
 
     image = paint(column.maps[row][::-1], column.colours, *column.window)
-    return Image.fromarray(image).resize((TILE, TILE), Image.Resampling.NEAREST)
+    return Image.fromarray(image).resize((tile, tile), Image.Resampling.NEAREST)
 
 
 @cache
