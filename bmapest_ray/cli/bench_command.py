@@ -77,6 +77,25 @@ def cost(
     typer.echo(f"table: {out / 'engine.md'}")
 
 
+@bench_app.command("inversion")
+def inversion(
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+    subjects: Annotated[int | None, typer.Option(help="At most so many subjects.")] = None,
+) -> None:
+    """Invert the report subjects with every protocol of the table, and write inversion.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.inversion_table import write_inversion_table
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write_inversion_table(anatomy, splits, out, subjects)
+    typer.echo(f"table: {out / 'inversion.md'}")
+
+
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -1,0 +1,166 @@
+"""The committed table of what the inversion reaches: resumable, one job after the other."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bmapest_ray.base.errors import MissingInput
+from bmapest_ray.base.tissues import TISSUES
+
+if TYPE_CHECKING:
+    from bmapest_ray.study.cache import JobCache
+    from bmapest_ray.study.spec import JobSpec
+
+SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
+
+
+@dataclass(frozen=True)
+class InversionCase:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name
+        Key of the row.
+    protocol, signal, snr, mixing, matrix
+        What is measured.
+    inversion
+        The study's section on how it is solved.
+    subjects
+        How many of the report subjects are inverted; None is all of them.
+    """
+
+    name: str
+    protocol: str
+    snr: float | None = None
+    signal: str = "magnitude"
+    mixing: str = "compartments"
+    matrix: int = 64
+    inversion: Mapping[str, Any] = field(default_factory=dict)
+    subjects: int | None = None
+
+
+CASES = (
+    InversionCase("T1", "t1inv"),
+    InversionCase("T1 + T2", "t1inv,t2prep"),
+    InversionCase("six", SIX),
+    InversionCase("T1", "t1inv", snr=100),
+    InversionCase("T1 + T2", "t1inv,t2prep", snr=100),
+    InversionCase("six", SIX, snr=100),
+    InversionCase("T1, complex", "t1inv", snr=100, signal="complex"),
+    InversionCase("T1 + T2, complex", "t1inv,t2prep", snr=100, signal="complex"),
+    InversionCase("T1 + T2, 128", "t1inv,t2prep", snr=100, matrix=128, subjects=4),
+)
+
+
+def write_inversion_table(
+    anatomy: str, splits: Path, folder: Path, most_subjects: int | None
+) -> None:
+    """Run every job that `folder` does not hold yet, then write the table."""
+    from bmapest_ray.study.cache import JobCache
+
+    folder.mkdir(parents=True, exist_ok=True)
+    store = folder / "inversion.json"
+    held: dict[str, dict[str, Any]] = json.loads(store.read_text()) if store.is_file() else {}
+    cache = JobCache()
+    rows = []
+    for case in CASES:
+        limits = [n for n in (case.subjects, most_subjects) if n is not None]
+        subjects = report_subjects(splits)[: min(limits) if limits else None]
+        found = []
+        for number, subject in enumerate(subjects, 1):
+            spec = _spec(case, anatomy, subject)
+            if spec.id not in held:
+                typer.echo(f"{case.name}, snr {case.snr}: {number}/{len(subjects)}", err=True)
+                held[spec.id] = _run(spec, cache)
+                store.write_text(json.dumps(held, indent=0, sort_keys=True) + "\n")
+            found.append(held[spec.id])
+        rows.append(_row(case, found))
+    (folder / "inversion.md").write_text(_TEXT + "".join(rows))
+
+
+def report_subjects(splits: Path) -> list[str]:
+    """Return the subjects that may be reported.
+
+    Raises
+    ------
+    MissingInput
+        If there is no such file.
+    """
+    import yaml
+
+    if not splits.is_file():
+        raise MissingInput(f"--splits must be a YAML file of named subjects, got {splits}; name it")
+    return list(yaml.safe_load(splits.read_text())["report"])
+
+
+def _spec(case: InversionCase, anatomy: str, subject: str) -> JobSpec:
+    from bmapest_ray.cli.scene import SceneOptions
+    from bmapest_ray.study.plan import one_job
+
+    scene = SceneOptions(
+        anatomy=anatomy,
+        subject=subject,
+        matrix=case.matrix,
+        fov_mm=216.0,
+        where="below-top:75",
+        protocol=case.protocol,
+        mixing=case.mixing,
+        snr=case.snr,
+        b0="analytic",
+        b1="analytic",
+        seed=0,
+    )
+    inversion = {"start": "cohort", **case.inversion}
+    return one_job(scene.study(signal=case.signal, inversion=inversion))
+
+
+def _run(spec: JobSpec, cache: JobCache) -> dict[str, Any]:
+    from bmapest_ray.study.job import run_job
+
+    started = time.perf_counter()
+    result = run_job(spec, cache)
+    return {
+        "status": result.solver_status,
+        "iterations": result.iterations,
+        "seconds": round(result.seconds, 3),
+        "total_seconds": round(time.perf_counter() - started, 3),
+        "same_model": result.data["same_model"],
+        "psnr_db": {t: result.scores[t]["psnr_db"] for t in TISSUES} if result.scores else None,
+    }
+
+
+_TEXT = """# What the inversion reaches
+
+Written by `bmapest bench inversion`: BrainWeb slices `below-top:75`, 216 mm, analytic B0 and B1,
+start = mean of the other subjects, subjects of the split `report` only. Data are made with the very
+model that is fitted; rows without SNR are noise-free as well, which says that the solver works and
+nothing about scans. PSNR in dB, mean (standard deviation) over subjects; time of the inversion alone, median.
+
+| protocol | signal | matrix | SNR | subjects | GM | WM | CSF | worst | seconds | not converged |
+|---|---|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def _row(case: InversionCase, found: list[dict[str, Any]]) -> str:
+    scored = [one["psnr_db"] for one in found if one["psnr_db"]]
+    cells = []
+    for tissue in TISSUES:
+        values = [row[tissue] for row in scored]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        cells.append(f"{statistics.mean(values):.1f} ({spread:.1f})")
+    worst = min(min(row.values()) for row in scored)
+    seconds = statistics.median(one["seconds"] for one in found)
+    unfinished = sum(one["status"] != "CONVERGED" for one in found)
+    return (
+        f"| {case.name} | {case.signal} | {case.matrix} | {case.snr or 'none'} | {len(found)} | "
+        f"{' | '.join(cells)} | {worst:.1f} | {seconds:.2f} | {unfinished} |\n"
+    )
