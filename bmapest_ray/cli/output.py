@@ -3,12 +3,22 @@
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
+
+
+def own_name() -> str:
+    """Return the words that start this program again from the current folder."""
+    if shutil.which("bmapest"):
+        return "bmapest"
+    started = Path(sys.argv[0])
+    return os.path.relpath(started) if started.name == "bmapest" else "bmapest"
 
 
 @contextmanager

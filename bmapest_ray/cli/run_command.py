@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bmapest_ray.base.errors import BmapestError
-from bmapest_ray.cli.output import print_json, stdout_to_stderr
+from bmapest_ray.cli.output import own_name, print_json, stdout_to_stderr
 from bmapest_ray.cli.progress import shown_progress
 from bmapest_ray.cli.run_output import answer_lines, dry_run_told, plan_lines, told_of
 
@@ -53,7 +53,9 @@ class RunOptions:
     def resume_command(self, out: Path) -> str:
         """Return the command that goes on with this study in its folder."""
         overrides = [word for text in self.all_overrides for word in ("-o", text)]
-        return shlex.join(["bmapest", "run", self.study, *overrides, "--out", str(out), "--resume"])
+        return shlex.join(
+            [own_name(), "run", self.study, *overrides, "--out", str(out), "--resume"]
+        )
 
 
 def run_study_command(options: RunOptions) -> int:
@@ -170,7 +172,7 @@ def _report(result: "StudyResult", out: Path, tracker: "MlflowTracker | None") -
     for path in paths:
         tracker.attach(path)
     server = tracker.uri
-    return files | {"mlflow": server or f"bmapest ui {result.study.directory}"}
+    return files | {"mlflow": server or shlex.join([own_name(), "ui", str(out)])}
 
 
 def _wait_for(tracker: "MlflowTracker | None", progress: "Progress") -> None:
