@@ -113,7 +113,7 @@ def _run(
                     f"interrupted, what was finished is in {out}; go on with: "
                     f"{options.resume_command(out)}"
                 ) from None
-        files = _report(result, out, tracker)
+        files = _report(out, tracker)
         _wait_for(tracker, progress)
         return result, files, "" if tracker is None else tracker.problem
 
@@ -154,7 +154,7 @@ def _tracker(config: "StudyConfig", progress: "Progress") -> "Iterator[MlflowTra
             tracker.close(LAST_WAIT_S)
 
 
-def _report(result: "StudyResult", out: Path, tracker: "MlflowTracker | None") -> dict[str, str]:
+def _report(out: Path, tracker: "MlflowTracker | None") -> dict[str, str]:
     """Write the report, keep it in MLflow, and say what is where."""
     from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME, write_report
     from bmapest_ray.report.load import load_evidence
