@@ -143,7 +143,8 @@ _TEXT = """# What the inversion reaches
 Written by `bmapest bench inversion`: BrainWeb slices `below-top:75`, 216 mm, analytic B0 and B1,
 start = mean of the other subjects, subjects of the split `report` only. Data are made with the very
 model that is fitted; rows without SNR are noise-free as well, which says that the solver works and
-nothing about scans. PSNR in dB, mean (standard deviation) over subjects; time of the inversion alone, median.
+nothing about scans. PSNR in dB, mean (standard deviation) over subjects; time of the inversion
+alone, median.
 
 | protocol | signal | matrix | SNR | subjects | GM | WM | CSF | worst | seconds | not converged |
 |---|---|---|---|---|---|---|---|---|---|---|
