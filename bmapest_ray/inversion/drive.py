@@ -95,7 +95,7 @@ def outcomes(progress: Progress, maps: Tensor, name: str) -> tuple[Inversion, ..
             Inversion(
                 maps=maps[item],
                 status=status if status is not None else Status.STOPPED,
-                message=progress.message[item],
+                message=f"{progress.message[item]} {progress.extra.get('note', '')}".strip(),
                 iterations=last.iteration,
                 seconds=last.seconds,
                 history=history,

@@ -46,7 +46,7 @@ def make_fidelity(
     InvalidInput
         If the loss needs complex data or a noise level and the measurement has none.
     """
-    loss = settings.loss if settings.loss != "auto" else str(measurement.signal)
+    loss = choose_loss(measurement, settings)
     weights = channel_weights(measurement, channels, settings)
     images = measurement.images
     if loss in _NEEDS_COMPLEX:
@@ -59,6 +59,14 @@ def make_fidelity(
         raise InvalidInput(msg)
     magnitudes = images.abs() if images.is_complex() else images
     return _NEEDS_MAGNITUDE[loss](magnitudes, weights)
+
+
+def choose_loss(measurement: MeasurementLike, settings: SolverSettings) -> str:
+    """Return the loss that ``auto`` stands for: the likelihood, as far as the noise is known."""
+    if settings.loss != "auto":
+        return settings.loss
+    signal = str(measurement.signal)
+    return "rician" if signal == "magnitude" and is_whitened(measurement, settings) else signal
 
 
 def is_whitened(measurement: MeasurementLike, settings: SolverSettings) -> bool:

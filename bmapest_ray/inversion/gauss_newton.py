@@ -87,13 +87,19 @@ class GaussNewton:
         going = progress.open[index]
         if bool(going.any()):
             forcing = self._forcing(progress, index, residual).masked_fill(~going, torch.inf)
-            limits = Limits(forcing, self.settings.inner_iterations)
+            limits = Limits(forcing, self.settings.inner_iterations, self._floor(progress))
             damping = progress.extra["damping"][index]
             product = _damped(linearisation, metric, damping)
             model = minimise_model(point.x, linearisation.gradient, product, metric, limits)
             self._accept(progress, index, point, linearisation.gradient, model, metric)
             progress.extra["residual"][index] = residual
         progress.iteration += 1
+
+    def _floor(self, progress: Progress) -> float:
+        """Squared residual at a third of the noise floor, below which inner work is wasted."""
+        if not self.noise_known:
+            return 0.0
+        return float(0.1 * self.settings.noise_tolerance**2 * progress.x[0].numel())
 
     def _at(self, progress: Progress, index: Tensor) -> tuple[Problem, Point]:
         """Return the problem of the open items and the objective at their present unknowns."""

@@ -76,8 +76,8 @@ def half_squares(residual: Tensor) -> Tensor:
 
 
 def per_channel(weights: Tensor) -> Tensor:
-    """View ``(channel,)`` weights so that they multiply images."""
-    return weights[:, None, None]
+    """View weights ``(channel,)`` or ``([batch,] channel, y, x)`` so that they multiply images."""
+    return weights[:, None, None] if weights.ndim == 1 else weights
 
 
 def direction(s: Tensor) -> Tensor:
@@ -94,7 +94,8 @@ class LeastSquares:
     data
         Measured images, complex or magnitude as the fidelity needs. ``(batch, channel, y, x)``.
     weights
-        Squared weight per channel, ``1/sigma^2`` where the noise is known. ``(channel,)``.
+        Squared weight per channel, ``1/sigma^2`` where the noise is known. ``(channel,)``, or
+        ``(batch, channel, y, x)`` where pixels differ.
     """
 
     data: Tensor
@@ -110,7 +111,8 @@ class LeastSquares:
 
     def select(self, index: Tensor) -> Self:
         """Return the fidelity of some batch items."""
-        return replace(self, data=self.data[index])
+        weights = self.weights[index] if self.weights.ndim == 4 else self.weights
+        return replace(self, data=self.data[index], weights=weights)
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,10 @@ class Problem:
         model = self.preconditioner if self.preconditioner is not None else self.model
         if not isinstance(model, LinearModel):
             return None
-        return weighted_blocks(model, self.fidelity.weights)[None]
+        weights = self.fidelity.weights
+        if weights.ndim == 4:
+            weights = weights.mean((0, 2, 3))
+        return weighted_blocks(model, weights)[None]
 
     def select(self, index: Tensor) -> Problem:
         """Return the problem of some batch items."""

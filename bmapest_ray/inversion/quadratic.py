@@ -62,12 +62,15 @@ class Limits:
         Reduction of the natural residual (block norm) to reach, per batch item ``(batch,)``.
     products
         Most products with H.
+    floor
+        Residual (squared block norm) below which nothing is gained.
     face_reduction
         Reduction of the residual inside a face before faces are guessed again.
     """
 
     forcing: Tensor
     products: int
+    floor: float = 0.0
     face_reduction: float = 0.1
 
 
@@ -118,7 +121,7 @@ def minimise_model(
     inner = _Inner(x, product, metric, limits, Model(torch.zeros_like(x), gradient))
     step, face = metric.minimise(x, gradient)
     residual = metric.squared_norm(step)
-    inner.goal = limits.forcing.square() * residual
+    inner.goal = (limits.forcing.square() * residual).clamp_min(limits.floor)
     while inner.model.products < limits.products:
         open_ = residual > inner.goal
         if not bool(open_.any()):

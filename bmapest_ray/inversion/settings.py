@@ -26,7 +26,8 @@ class SolverSettings:
     name
         One of `SOLVERS`.
     loss
-        One of `LOSSES`; ``auto`` is ``magnitude`` or ``complex``, as the data are.
+        One of `LOSSES`; ``auto`` is ``complex`` for complex data, and for magnitudes ``rician``
+        where the noise level is known and ``magnitude`` where it is not.
     weighting
         Weight of each channel: ``whitened`` by the noise level, ``equal`` (mean square error over
         all samples), ``sequence-mean`` (mean over a sequence's contrasts, summed over sequences,
@@ -49,8 +50,9 @@ class SolverSettings:
     damping
         Levenberg damping to start from, relative to the diagonal blocks.
     signs
-        ``auto`` starts inversion-recovery magnitudes from known signs where that is valid,
-        ``search`` also tries both signs of ambiguous channels, ``none`` does neither.
+        ``auto`` starts inversion-recovery magnitudes from known signs where that is valid, and
+        refines noise-free fits by a two-way sign search; ``search`` refines noisy ones too;
+        ``none`` does neither.
     support
         ``auto`` holds voxels at zero whose images are nothing but noise, where the noise level
         is known and the constraints keep fractions non-negative; ``all`` leaves every voxel free.

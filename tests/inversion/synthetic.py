@@ -27,7 +27,8 @@ class Channel:
 
 
 def inversion_recovery(ti_s: float, t1_s: float, t2_s: float) -> float:  # noqa: ARG001
-    return 1 - 2 * math.exp(-ti_s / t1_s)
+    before = 1 - 1.3 * math.exp(-10 / t1_s)
+    return 1 - (1 + before) * math.exp(-ti_s / t1_s)
 
 
 def t2_preparation(te_s: float, t1_s: float, t2_s: float) -> float:  # noqa: ARG001

@@ -74,8 +74,8 @@ def test_solution_meets_the_kkt_conditions(signal, constraints):
     images, sigma = noisy(operator.forward(brain(12).double()), 30)
     data = images if signal == "complex" else images.abs()
     settings = SolverSettings(
-        signs="none", noise_tolerance=0.0, gradient_tolerance=1e-10, decrease_tolerance=0.0,
-        inner_iterations=200, max_iterations=200,
+        loss=signal, signs="none", support="all", noise_tolerance=0.0, gradient_tolerance=1e-10,
+        decrease_tolerance=0.0, inner_iterations=200, max_iterations=200,
     )  # fmt: skip
     result = invert(
         BatchMeasurement(data, signal, sigma.double()), operator, solver=settings,

@@ -21,12 +21,13 @@ def test_magnitude_and_complex_agree() -> None:
     assert torch.equal(support_of(images, sigma), support_of(images.abs(), sigma))
 
 
-def test_signal_and_its_neighbours_stay() -> None:
-    images = torch.zeros((1, 2, 9, 9))
-    images[0, :, 4, 4] = 50.0
+def test_holes_are_filled_and_rims_do_not_grow() -> None:
+    images = torch.zeros((1, 2, 11, 11))
+    images[0, :, 3:8, 3:8] = 50.0
+    images[0, :, 5, 5] = 0.0
     found = support_of(images, torch.ones(2))[0]
-    assert found[3:6, 3:6].all()
-    assert found.sum() == 9
+    assert found[3:8, 3:8].all()
+    assert found.sum() == 25
 
 
 def test_channels_are_weighed_by_their_own_noise() -> None:

@@ -1,0 +1,171 @@
+"""One solve from start to result: sign start, iterations, refinement, outcome."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from bmapest_ray.base.digests import digest
+from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.inversion.checks import hopeless, underdetermined
+from bmapest_ray.inversion.drive import Callback, Solver, drive, outcomes
+from bmapest_ray.inversion.first_order import FirstOrder
+from bmapest_ray.inversion.gauss_newton import GaussNewton
+from bmapest_ray.inversion.parametrisation import Direct
+from bmapest_ray.inversion.ports import LinearModel
+from bmapest_ray.inversion.problem import Problem, feasible
+from bmapest_ray.inversion.progress import Progress
+from bmapest_ray.inversion.refine import Refinement
+from bmapest_ray.inversion.result import Inversion, Status, Step
+from bmapest_ray.inversion.settings import SolverSettings
+from bmapest_ray.inversion.signs import sign_images, sign_start
+
+if TYPE_CHECKING:
+    from bmapest_ray.inversion.checkpoint import Checkpoint
+    from bmapest_ray.inversion.ports import MeasurementLike
+
+
+@dataclass(frozen=True)
+class Session:
+    """A batch of measurements, its composed problem and the settings.
+
+    Parameters
+    ----------
+    noise_known
+        Whether the fidelity is whitened by a measured noise level.
+    """
+
+    measurement: MeasurementLike
+    problem: Problem
+    settings: SolverSettings
+    noise_known: bool
+
+    def run(
+        self, start: Tensor, callback: Callback | None, checkpoint: Checkpoint | None
+    ) -> tuple[Inversion, ...]:
+        """Solve from maps ``(batch, tissue, y, x)``, or go on from a checkpoint."""
+        solver = self._solver()
+        key = "" if checkpoint is None else self._digest(start)
+        progress = checkpoint.read(key) if checkpoint is not None else None
+        if progress is None:
+            progress = self._begin(solver, start)
+        drive(solver, progress, callback, checkpoint, key)
+        self._refine(progress)
+        maps = self.problem.parametrisation.forward(progress.x)
+        return tuple(map(self._described, outcomes(progress, maps, self.settings.name)))
+
+    def _solver(self) -> Solver:
+        if self.settings.first_order:
+            return FirstOrder(self.problem, self.settings)
+        if self.problem.fidelity.name == "ssim":
+            msg = "gauss-newton needs a loss with a linearisation, got 'ssim'; use adam or lbfgs"
+            raise InvalidInput(msg)
+        return GaussNewton(self.problem, self.settings, self.noise_known)
+
+    def _begin(self, solver: Solver, start: Tensor) -> Progress:
+        began = time.perf_counter()
+        reasons = hopeless(self.measurement)
+        usable = torch.tensor([reason is None for reason in reasons]).nonzero()[:, 0]
+        x = feasible(self.problem.parametrisation.inverse(start), self.problem)
+        note, spent = "", 0.0
+        if len(usable) and self._has_free_signs:
+            problem = self.problem.select(usable)
+            signs = sign_images(self.problem.model, start)
+            found = sign_start(
+                problem, self.settings, x[usable], signs, noise_known=self.noise_known
+            )
+            x[usable], note, spent = found.x, found.message, found.products
+        progress = solver.begin(x) if len(usable) else Progress.start(x)
+        progress.extra["note"] = note
+        progress.extra["products"] = progress.extra.get("products", 0.0) + spent
+        progress.resumed = began
+        for item, reason in enumerate(reasons):
+            if reason is not None:
+                progress.close(item, Status.INVALID, reason)
+        return progress
+
+    @property
+    def _has_free_signs(self) -> bool:
+        """Whether sign start and sign search apply: magnitudes, non-negative voxel-wise maps."""
+        return (
+            self.settings.signs != "none"
+            and not self.settings.first_order
+            and self.problem.fidelity.name in ("magnitude", "rician")
+            and isinstance(self.problem.parametrisation, Direct)
+            and isinstance(self.problem.model, LinearModel)
+            and self.problem.constraint != "none"
+        )
+
+    def _refine(self, progress: Progress) -> None:
+        """Leave local minima of finished fits: noise-free ones, or all where asked for."""
+        wanted = self.settings.signs == "search" or not self.noise_known
+        done = (Status.CONVERGED, Status.MAX_ITERATIONS)
+        items = [i for i, status in enumerate(progress.status) if status in done]
+        if not (wanted and self._has_free_signs and items) or underdetermined(self.problem):
+            return
+        index = torch.tensor(items)
+        signs = sign_images(self.problem.model, progress.x)
+        refinement = Refinement(self.problem.select(index), self.settings, signs, self.noise_known)
+        point = refinement.run(progress.x[index])
+        progress.x[index] = point.x
+        for row, item in enumerate(items):
+            if refinement.moves:
+                self._note(progress, item, float(point.value[row]), refinement.products)
+
+    def _note(self, progress: Progress, item: int, value: float, products: float) -> None:
+        last = progress.history[item][-1]
+        if value >= last.objective:
+            return
+        progress.history[item].append(
+            Step(
+                iteration=last.iteration + 1,
+                objective=value,
+                relative_decrease=(last.objective - value) / max(last.objective, 1e-300),
+                products=last.products + products,
+                seconds=progress.elapsed,
+            )
+        )
+        share = value / max(last.objective, 1e-300)
+        progress.message[item] += (
+            f" A two-way sign search then lowered the objective {share:.1e}-fold."
+        )
+
+    def _described(self, result: Inversion) -> Inversion:
+        """Add what a person must know beside how the solve ended."""
+        if result.status.has_maps and underdetermined(self.problem):
+            result = _undetermined(result, self.problem)
+        if self.settings.clamp_result and bool(((result.maps < 0) | (result.maps > 1)).any()):
+            clamped = replace(result, maps=result.maps.clamp(0.0, 1.0))
+            result = clamped.with_message(
+                "The maps were clamped to [0, 1] after the fit, as in the paper."
+            )
+        return result
+
+    def _digest(self, start: Tensor) -> str:
+        problem = self.problem
+        return digest(
+            {
+                "images": torch.nan_to_num(torch.view_as_real(self.measurement.images + 0j)),
+                "sigma": self.measurement.sigma,
+                "start": start,
+                "settings": self.settings,
+                "constraint": problem.constraint,
+                "parametrisation": problem.parametrisation.name,
+                "prior": None if problem.prior is None else problem.prior.name,
+                "channels": [channel.image for channel in problem.model.channels],
+            }
+        )
+
+
+def _undetermined(result: Inversion, problem: Problem) -> Inversion:
+    images = len({channel.image for channel in problem.model.channels})
+    reason = (
+        f"{Status.UNDERDETERMINED.sentence} {images} contrast(s) stand against "
+        f"{result.maps.shape[0]} unknown fractions per voxel: add contrasts, or a prior "
+        "(prior 'cohort')."
+    )
+    return replace(result, status=Status.UNDERDETERMINED, message=f"{reason} {result.message}")
