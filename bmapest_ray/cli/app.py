@@ -39,6 +39,22 @@ SnrOption = Annotated[
     typer.Option(help="Largest noise-free magnitude over the noise's sd; none is noise-free."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the noise.")]
+TableOption = Annotated[str, typer.Option(help="Tissue table of the fit: paper-3t or FILE.yaml.")]
+DataEngineOption = Annotated[
+    str, typer.Option(help="Engine that makes the data: auto|reference|exact|lowrank.")
+]
+DataMixingOption = Annotated[
+    str | None, typer.Option(help="Mixing of the data, where it differs from the fit's.")
+]
+DataMatrixOption = Annotated[
+    int | None, typer.Option(help="Voxels per side that the data are made from, e.g. 216.")
+]
+DataTissueOption = Annotated[
+    str | None, typer.Option(help="Changes of the data's tissue table, e.g. T1=+5%,T2=-5%.")
+]
+DataFieldOption = Annotated[
+    str | None, typer.Option(help="Field of the data, where it differs: none|analytic|FILE.nii.gz")
+]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -101,20 +117,42 @@ def invert(
     start: Annotated[
         str, typer.Option(help="auto|cohort|uniform, or a folder of NIfTI maps.")
     ] = "auto",
+    prior: Annotated[
+        str, typer.Option(help="none|cohort|tv|pca|cohort+tv|pca+tv; needs --snr.")
+    ] = "none",
+    prior_setting: Annotated[
+        list[str] | None,
+        typer.Option(help="name=number of the prior, e.g. strength=2; repeatable."),
+    ] = None,
+    posterior: Annotated[
+        bool, typer.Option("--posterior", help="Also write standard deviations; needs --snr.")
+    ] = False,
     b0: FieldOption = "analytic",
     b1: FieldOption = "analytic",
     seed: SeedOption = 0,
+    data_engine: DataEngineOption = "auto",
+    data_mixing: DataMixingOption = None,
+    data_matrix: DataMatrixOption = None,
+    data_tissue: DataTissueOption = None,
+    data_b0: DataFieldOption = None,
+    data_b1: DataFieldOption = None,
+    tissue_table: TableOption = "paper-3t",
     out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
     """Simulate one measurement of a known brain, estimate its maps from it, and score them."""
     from bmapest_ray.cli.invert_command import InvertOptions, invert_command
-    from bmapest_ray.cli.scene import SceneOptions
+    from bmapest_ray.cli.scene import DataOptions, SceneOptions
 
+    data = DataOptions(data_engine, data_mixing, data_matrix, data_tissue, data_b0, data_b1)
     scene = SceneOptions(
-        anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed
+        anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed,
+        tissue_table, data,
+    )  # fmt: skip
+    settings = tuple(prior_setting or ())
+    invert_command(
+        InvertOptions(scene, signal, solver, start, prior, settings, posterior, out, json)
     )
-    invert_command(InvertOptions(scene, signal, solver, start, out, json))
 
 
 @app.command()
@@ -130,16 +168,25 @@ def simulate(
     b0: FieldOption = "analytic",
     b1: FieldOption = "analytic",
     seed: SeedOption = 0,
+    data_engine: DataEngineOption = "auto",
+    data_mixing: DataMixingOption = None,
+    data_matrix: DataMatrixOption = None,
+    data_tissue: DataTissueOption = None,
+    data_b0: DataFieldOption = None,
+    data_b1: DataFieldOption = None,
+    tissue_table: TableOption = "paper-3t",
     out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write the k-space (npz) and the magnitude and phase images (NIfTI) of each contrast."""
-    from bmapest_ray.cli.scene import SceneOptions
+    from bmapest_ray.cli.scene import DataOptions, SceneOptions
     from bmapest_ray.cli.simulate_command import simulate_command
 
+    data = DataOptions(data_engine, data_mixing, data_matrix, data_tissue, data_b0, data_b1)
     scene = SceneOptions(
-        anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed
-    )
+        anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed,
+        tissue_table, data,
+    )  # fmt: skip
     simulate_command(scene, out, json)
 
 
@@ -168,6 +215,20 @@ def report(
     from bmapest_ray.cli.report_command import report_command
 
     report_command(directory, compare, json)
+
+
+@app.command()
+def rebuild(
+    directory: Annotated[Path, typer.Argument(help="A study's folder.")],
+    mlflow: Annotated[
+        str | None, typer.Option(help="URI of a server; the study's own file without.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Make MLflow's runs and the report again from a study's folder, e.g. after a server died."""
+    from bmapest_ray.cli.rebuild_command import rebuild_command
+
+    rebuild_command(directory, mlflow, json)
 
 
 @app.command()

@@ -169,6 +169,24 @@ def test_report_is_made_from_the_folder_alone(
     assert "Which of two protocols is better?" in page
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+def test_mlflow_is_rebuilt_from_the_folder_alone_and_only_once(
+    finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from bmapest_ray.tracking.mlflow_setup import default_uri, open_client
+
+    capfd.readouterr()
+    for _ in range(2):
+        out = told(["rebuild", str(finished)], capfd)
+        assert "notes" not in out
+        client = open_client(default_uri(finished))
+        (experiment,) = (e for e in client.search_experiments() if e.name == "small")
+        runs = client.search_runs([experiment.experiment_id], max_results=100)
+        levels = [run.data.tags["bmapest.level"] for run in runs]
+        assert [levels.count(level) for level in ("study", "trial", "job")] == [1, 6, 12]
+        assert {run.info.status for run in runs} == {"FINISHED"}
+
+
 def test_dry_run_counts_and_writes_nothing(
     study_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
