@@ -37,3 +37,27 @@ def test_the_python_blocks_run(code: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "GM" in done.stdout
+
+
+def test_the_protocol_that_the_readme_shows_can_be_played(tmp_path: Path) -> None:
+    from bmapest_ray.sequence.parse import parse_protocol
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "own.yaml"
+    path.write_text(block)
+    protocol = parse_protocol(str(path))
+    assert [contrast.name for contrast in protocol.contrasts] == ["short", "long"]
+    assert 8 < protocol.scan_time_s(64, 0.216) < 20
+
+
+def test_commands_that_the_readme_shows_have_the_options_it_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from bmapest_ray.cli import main
+
+    for line in re.findall(r"^\| `bmapest (\w+)[^|]*\|(.*)\|$", README, re.MULTILINE):
+        command, text = line
+        assert main([command, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for option in re.findall(r"`(--[\w-]+)", text):
+            assert option in shown, f"{command} has no {option}"
