@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
-from bmapest_ray.anatomy.cohort import cohort_mean, leave_one_out
+from bmapest_ray.anatomy.cohort import (
+    CohortStatistics,
+    cohort_mean,
+    cohort_statistics,
+    leave_one_out,
+)
 from bmapest_ray.anatomy.maps import TissueMaps
 from bmapest_ray.anatomy.slices import SliceSpec
 from bmapest_ray.base.errors import InvalidInput
@@ -23,6 +28,7 @@ from bmapest_ray.tissue.fields import Fields, make_fields
 from bmapest_ray.tissue.mixing import Mixing
 
 if TYPE_CHECKING:
+    from bmapest_ray.inversion.prior_choice import Cohort, SampledPrior
     from bmapest_ray.simulate.factory import BuiltOperator
 
 T = TypeVar("T")
@@ -122,7 +128,7 @@ class JobCache:
         if solve.start == "uniform":
             return torch.full((3, part.matrix, part.matrix), 0.25)
         if solve.start == "cohort":
-            key = (part.subject, part.slice, part.matrix, part.fov_mm, solve.cohort)
+            key = ("mean", part, solve.cohort)
             return self._small.get(key, lambda: cohort_mean(_others(part, solve), part.subject))
         from bmapest_ray.anatomy.bids_io import read_maps
 
@@ -133,6 +139,24 @@ class JobCache:
                 f"{solve.start}; resample it"
             )
         return maps.fraction
+
+    def prior(
+        self, part: AnatomyPart, solve: SolvePart, device: torch.device
+    ) -> "SampledPrior | None":
+        """Return the prior of a solve, made of other subjects alone; None where it has none.
+
+        Raises
+        ------
+        InvalidInput
+            For an unknown prior or setting, or a cohort that is too small.
+        """
+        from bmapest_ray.inversion.prior_choice import make_prior, needs_cohort
+
+        cohort = None
+        if needs_cohort(solve.prior):
+            key = ("cohort", part, solve.cohort, str(device))
+            cohort = self._small.get(key, lambda: _cohort(part, solve, device))
+        return make_prior(solve.prior, dict(solve.prior_settings), cohort)
 
     def _build(
         self, protocol: Protocol, model: ModelPart, fields: Fields, matrix: int, fov_m: float
@@ -152,6 +176,16 @@ class JobCache:
         built = build_operator(scene, options, self._factors)
         self.setup_seconds += time.perf_counter() - started
         return built
+
+
+def _cohort(part: AnatomyPart, solve: SolvePart, device: torch.device) -> "Cohort":
+    from bmapest_ray.inversion.prior_choice import Cohort
+
+    others = _others(part, solve)
+    known = cohort_statistics(others, part.subject)
+    mean, covariance = known.mean.to(device), known.covariance.to(device)
+    subjects = torch.stack([maps.fraction for maps in others]).to(device)
+    return Cohort(CohortStatistics(mean, covariance, known.count), subjects)
 
 
 def _others(part: AnatomyPart, solve: SolvePart) -> tuple[TissueMaps, ...]:

@@ -84,6 +84,7 @@ class InversionConfig(Section):
     """``auto`` (cohort where at least two other subjects exist, else uniform), ``cohort``,
     ``uniform``, or a folder of NIfTI maps."""
     prior: str = "none"
+    """``none``, ``cohort``, ``tv``, ``pca``, ``cohort+tv`` or ``pca+tv``."""
     prior_settings: dict[str, float | int | bool | str | None] = Field(default_factory=dict)
     parametrisation: str = "direct"
     parametrisation_settings: dict[str, float | int | bool | str | None] = Field(

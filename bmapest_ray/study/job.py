@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bmapest_ray.base.errors import require_choice
+from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.base.threads import limit_threads
 from bmapest_ray.simulate.cache import default_directory
 from bmapest_ray.study.cache import JobCache
@@ -16,9 +17,12 @@ from bmapest_ray.study.data import SimulatedData, simulate_data
 from bmapest_ray.study.result import JobResult
 from bmapest_ray.study.spec import JobSpec
 from bmapest_ray.study.status import JobStatus
+from bmapest_ray.tissue.mixing import Mixing
 
 if TYPE_CHECKING:
+    from bmapest_ray.anatomy.maps import TissueMaps
     from bmapest_ray.inversion.checkpoint import Checkpoint
+    from bmapest_ray.inversion.ports import LinearModel
     from bmapest_ray.inversion.result import Inversion, Step
 
 WORK = f"{__name__}:work"
@@ -102,7 +106,11 @@ def _solve(
     from bmapest_ray.simulate.measurement import Signal, measure
 
     solve = spec.solve
-    require_choice("inversion.prior", solve.prior, ("none",))
+    if solve.prior != "none" and data.sigma is None:
+        raise InvalidInput(
+            f"prior '{solve.prior}' needs a noise level to weigh the data by, got noise-free data; "
+            "add noise (--snr, noise.snr) or drop the prior"
+        )
     require_choice("inversion.parametrisation", solve.parametrisation, ("direct",))
     part = spec.anatomy
     maps = cache.truth(part, spec.model.matrix)  # only for the fields on its pixels
@@ -113,12 +121,24 @@ def _solve(
         built.operator,
         solver=solve.solver,
         start=cache.start(part, solve).to(built.operator.device),
+        prior=cache.prior(part, solve, built.operator.device),
+        preconditioner=_preconditioner(spec, cache, maps),
         constraints=solve.constraints,
         checkpoint=checkpoint,
     )
     if checkpoint is not None:
         checkpoint.path.unlink(missing_ok=True)
     return solved
+
+
+def _preconditioner(spec: JobSpec, cache: JobCache, maps: "TissueMaps") -> "LinearModel | None":
+    """Return the compartment model of a protocol, whose blocks precondition a non-linear fit."""
+    if Mixing(spec.model.mixing).is_linear or spec.solve.solver.first_order:
+        return None
+    linear = replace(spec.model, mixing=Mixing.COMPARTMENTS.value, engine="auto")
+    part = spec.anatomy
+    operator = cache.operator(spec.protocol, linear, maps, part.matrix, part.fov_m).operator
+    return cast("LinearModel", operator)
 
 
 def _checkpoint(spec: JobSpec, folder: str | Path | None) -> "Checkpoint | None":

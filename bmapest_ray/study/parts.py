@@ -13,6 +13,7 @@ from bmapest_ray.anatomy.maps import subject_name
 from bmapest_ray.anatomy.nifti import content_sha256
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
+from bmapest_ray.inversion.prior_choice import check_settings, needs_cohort
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.study.config import DataConfig, InversionConfig, StudyConfig
 from bmapest_ray.study.spec import FieldPart, ModelPart, Settings, SolvePart
@@ -132,7 +133,13 @@ def solve_part(
             f"start 'cohort' needs subjects other than {subject}, {anatomy.spec} offers none; "
             "use start 'uniform'"
         )
-    uses_cohort = "cohort" in (start, inversion.prior) or inversion.prior == "pca"
+    check_settings(inversion.prior, inversion.prior_settings)
+    if needs_cohort(inversion.prior) and len(others) < COHORT_MINIMUM:
+        raise InvalidInput(
+            f"prior '{inversion.prior}' needs at least {COHORT_MINIMUM} subjects other than "
+            f"{subject}, {anatomy.spec} offers {len(others)}; use prior 'tv' or 'none'"
+        )
+    uses_cohort = start == "cohort" or needs_cohort(inversion.prior)
     used = tuple((n, anatomy.digest(n)) for n in others) if uses_cohort else ()
     return SolvePart(
         solver=solver_settings(inversion.solver, inversion.settings),

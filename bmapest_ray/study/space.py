@@ -143,10 +143,21 @@ def grid_size(space: Space) -> int:
     return size
 
 
+_FREE_KEYS = (
+    "search.space.",
+    "inversion.settings.",
+    "inversion.prior_settings.",
+    "inversion.parametrisation_settings.",
+)
+"""Below these the rest of a path is one key, which may hold dots itself."""
+
+
 def split_path(path: str) -> list[str]:
-    """Split ``a.b.c`` into keys; what follows ``search.space.`` is one key, itself a path."""
-    prefix = "search.space."
-    return ["search", "space", path[len(prefix) :]] if path.startswith(prefix) else path.split(".")
+    """Split ``a.b.c`` into keys."""
+    for prefix in _FREE_KEYS:
+        if path.startswith(prefix):
+            return [*prefix.removesuffix(".").split("."), path.removeprefix(prefix)]
+    return path.split(".")
 
 
 def put(data: dict[str, Any], path: str, value: object) -> None:
