@@ -1,13 +1,14 @@
 """``bmapest invert``: simulate one measurement, estimate the maps from it, score them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 from bmapest_ray.cli.scene import SceneOptions, output_folder
@@ -27,6 +28,9 @@ class InvertOptions:
     signal: str
     solver: str
     start: str
+    prior: str
+    prior_settings: tuple[str, ...]
+    posterior: bool
     out: Path | None
     json: bool
 
@@ -50,7 +54,12 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
     from bmapest_ray.study.job import run_job
     from bmapest_ray.study.plan import one_job
 
-    inversion = {"solver": options.solver, "start": options.start}
+    inversion = {
+        "solver": options.solver,
+        "start": options.start,
+        "prior": options.prior,
+        "prior_settings": numbers(options.prior_settings),
+    }
     spec = one_job(options.scene.study(signal=options.signal, inversion=inversion))
     folder = output_folder(options.out, f"invert-{spec.id[:8]}")
     result = run_job(spec)
@@ -71,10 +80,33 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
         "slice": spec.anatomy.slice,
         "solver": asdict(spec.solve.solver),
         "start": spec.solve.start,
+        "prior": spec.solve.prior,
+        "prior_settings": dict(spec.solve.prior_settings),
         "digest": spec.id,
     }
     notes = undefined(told["scores"])
     return told | ({"notes": notes} if notes else {})
+
+
+def numbers(settings: Sequence[str]) -> dict[str, float | int]:
+    """Read ``name=number`` pairs.
+
+    Raises
+    ------
+    InvalidInput
+        If one is no such pair.
+    """
+    read: dict[str, float | int] = {}
+    for text in settings:
+        name, _, value = text.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            raise InvalidInput(
+                f"--prior-setting must look like strength=2, got '{text}'; correct it"
+            ) from None
+        read[name.strip()] = int(number) if number.is_integer() else number
+    return read
 
 
 def undefined(scores: Mapping[str, Mapping[str, float | None]]) -> list[str]:

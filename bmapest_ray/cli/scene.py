@@ -1,6 +1,6 @@
 """What ``invert`` and ``simulate`` share: one subject, one slice, one protocol, one noise draw."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,22 @@ from bmapest_ray.base.errors import InvalidInput
 
 if TYPE_CHECKING:
     from bmapest_ray.study.config import StudyConfig
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How the data are made where that differs from the model that is fitted."""
+
+    engine: str = "auto"
+    mixing: str | None = None
+    matrix: int | None = None
+    tissue: str | None = None
+    b0: str | None = None
+    b1: str | None = None
+
+    def section(self) -> dict[str, Any]:
+        """Return the section ``data`` of a study."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,8 @@ class SceneOptions:
     b0: str
     b1: str
     seed: int
+    tissue_table: str = "paper-3t"
+    data: DataOptions = field(default_factory=DataOptions)
 
     def study(self, **sections: Any) -> "StudyConfig":  # noqa: ANN401 - sections are plain data
         """Return the study that holds this scene as its only job.
@@ -55,6 +73,8 @@ class SceneOptions:
                 "protocols": [self.protocol],
                 "fields": {"b0": self.b0, "b1": self.b1},
                 "mixing": self.mixing,
+                "tissue_table": self.tissue_table,
+                "data": self.data.section(),
                 "noise": {"snr": self.snr, "seed": self.seed},
                 **sections,
             }

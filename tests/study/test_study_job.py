@@ -183,3 +183,27 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
     for key in ("a", "b", "a", "c", "a", "b"):
         assert get(key) == key
     assert made == ["a", "b", "c", "b"]
+
+
+def test_a_spatial_prior_weighs_against_the_noise(cache: JobCache) -> None:
+    noisy = {"noise": {"snr": 20}, "signal": "complex"}
+    free = run_job(job(**noisy), cache)
+    prior = {"prior": "tv", "prior_settings": {"strength": 100.0}}
+    smooth = run_job(job(**noisy, inversion=prior), cache)
+    roughness = [np.abs(np.diff(r.maps, axis=2)).sum() for r in (smooth, free)]
+    assert roughness[0] < 0.5 * roughness[1]
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"inversion": {"prior": "tv"}}, "needs a noise level"),
+        ({"inversion": {"prior": "cohort"}, "noise": {"snr": 20}}, "at least 2 subjects"),
+        ({"inversion": {"prior": "tv", "prior_settings": {"strngth": 1.0}}}, "mean 'strength'"),
+    ],
+)
+def test_a_prior_that_cannot_be_is_refused(
+    cache: JobCache, sections: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        run_job(job(**sections), cache)

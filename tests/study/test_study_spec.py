@@ -58,7 +58,7 @@ def base() -> JobSpec:
         {"inversion": {"solver": "adam"}},
         {"inversion": {"settings": {"damping": 0.1}}},
         {"inversion": {"prior": "tv"}},
-        {"inversion": {"prior_settings": {"weight": 1.0}}},
+        {"inversion": {"prior": "tv", "prior_settings": {"strength": 7.0}}},
         {"inversion": {"parametrisation": "softmax"}},
         {"inversion": {"constraints": "box"}},
         {"inversion": {"tolerance": 1e-3}},
