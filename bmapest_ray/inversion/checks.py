@@ -68,7 +68,7 @@ def underdetermined(problem: Problem) -> bool:
     Coils see the same contrast and the phase of a voxel is known from the fields, so every image
     counts as one equation per voxel.
     """
-    if problem.prior is not None or "simplex" not in problem.parametrisation.constraints:
+    if problem.prior is not None:
         return False
-    tissues = getattr(problem.model, "tissues", 3)
-    return len({channel.image for channel in problem.model.channels}) < int(tissues)
+    unknowns = problem.parametrisation.per_voxel(int(getattr(problem.model, "tissues", 3)))
+    return len({channel.image for channel in problem.model.channels}) < unknowns

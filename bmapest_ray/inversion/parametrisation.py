@@ -58,6 +58,10 @@ class Parametrisation(Protocol):
         """Largest sum of fractions left to the unknowns, ``(batch or 1, 1, y, x)``; None is 1."""
         ...
 
+    def per_voxel(self, tissues: int) -> float:
+        """Return the unknowns per voxel; 0 where their number does not grow with the voxels."""
+        ...
+
     def select(self, index: Tensor) -> Self:
         """Return the parametrisation of some batch items."""
         ...
@@ -90,6 +94,10 @@ class Automatic:
     def capacity(self) -> Tensor | None:
         """Whole voxels."""
         return None
+
+    def per_voxel(self, tissues: int) -> float:  # noqa: ARG002
+        """Global."""
+        return 0.0
 
     def select(self, index: Tensor) -> Self:  # noqa: ARG002
         """Hold nothing per batch item."""
@@ -133,6 +141,10 @@ class Direct:
     def capacity(self) -> Tensor | None:
         """Whole voxels inside the support, nothing outside."""
         return None if self.support is None else self.support[:, None].to(torch.float32)
+
+    def per_voxel(self, tissues: int) -> float:
+        """All fractions."""
+        return float(tissues)
 
     def select(self, index: Tensor) -> Self:
         """Return the support of some batch items."""

@@ -145,6 +145,9 @@ class Session:
             )
         return result
 
+    def _first_maps(self, start: Tensor) -> Tensor:
+        return self.problem.parametrisation.forward(self.problem.parametrisation.inverse(start))
+
     def _digest(self, start: Tensor) -> str:
         problem = self.problem
         return digest(
@@ -155,7 +158,8 @@ class Session:
                 "settings": self.settings,
                 "constraint": problem.constraint,
                 "parametrisation": problem.parametrisation.name,
-                "prior": None if problem.prior is None else problem.prior.name,
+                "first maps": self._first_maps(start),
+                "prior": None if problem.prior is None else problem.prior.gradient(start),
                 "channels": [channel.image for channel in problem.model.channels],
             }
         )
@@ -165,7 +169,8 @@ def _undetermined(result: Inversion, problem: Problem) -> Inversion:
     images = len({channel.image for channel in problem.model.channels})
     reason = (
         f"{Status.UNDERDETERMINED.sentence} {images} contrast(s) stand against "
-        f"{result.maps.shape[0]} unknown fractions per voxel: add contrasts, or a prior "
+        f"{problem.parametrisation.per_voxel(result.maps.shape[0]):g} unknowns per voxel: "
+        "add contrasts, or a prior "
         "(prior 'cohort')."
     )
     return replace(result, status=Status.UNDERDETERMINED, message=f"{reason} {result.message}")

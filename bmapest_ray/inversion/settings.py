@@ -75,7 +75,7 @@ class SolverSettings:
     inner_iterations: int = 10
     gradient_tolerance: float = 1e-6
     decrease_tolerance: float = 1e-9
-    noise_tolerance: float = 1e-2
+    noise_tolerance: float = 3e-2
     damping: float = 0.0
     signs: str = "auto"
     support: str = "auto"
