@@ -19,7 +19,7 @@ from bmapest_ray.study.notify import Notifier
 from bmapest_ray.study.plan import Plan
 from bmapest_ray.study.ports import Progress, Runner, Snapshot
 from bmapest_ray.study.records import JobRecord, StudyInfo, TrialKey, TrialRecord
-from bmapest_ray.study.search import Search
+from bmapest_ray.study.search import Search, open_storage
 from bmapest_ray.study.space import Value
 from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
 from bmapest_ray.study.store import StudyStore
@@ -138,11 +138,11 @@ class Driver:
     def _open_searches(self) -> dict[str, Search]:
         if not self._plan.searches:
             return {}
-        journal = self._store.file("optuna.journal")
+        storage = open_storage(self._store.file("optuna.journal"))
         name, config = self._plan.config.name, self._plan.config.search
         maximize = self._plan.objective.maximize
         return {
-            label: Search(f"{name}/{label}", config, maximize=maximize, journal=journal)
+            label: Search(f"{name}/{label}", config, maximize=maximize, storage=storage)
             for label in self._plan.protocols
         }
 

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.seeding import seed_of
@@ -24,6 +24,7 @@ from bmapest_ray.study.status import TrialStatus
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages import BaseStorage
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Search:
         The study's ``search`` section.
     maximize
         Direction of the objective.
-    journal
-        File that the search is kept in; None keeps it in memory.
+    storage
+        Where the search is kept, see `open_storage`; the searches of a study share one.
     """
 
     def __init__(
-        self, name: str, config: SearchConfig, *, maximize: bool, journal: Path | None
+        self, name: str, config: SearchConfig, *, maximize: bool, storage: "BaseStorage"
     ) -> None:
         import optuna
 
@@ -61,7 +62,7 @@ class Search:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(
                 study_name=name,
-                storage=_storage(journal),
+                storage=storage,
                 sampler=_sampler(config, name, 0),
                 pruner=_pruner(config),
                 direction="maximize" if maximize else "minimize",
@@ -231,7 +232,8 @@ def _pruner(config: SearchConfig) -> "optuna.pruners.BasePruner":
     return pruners.NopPruner()
 
 
-def _storage(journal: Path | None) -> Any:  # noqa: ANN401 - storages have no public base class
+def open_storage(journal: Path | None) -> "BaseStorage":
+    """Open the journal of a study; None keeps searches in memory."""
     from optuna.storages import InMemoryStorage, JournalStorage
     from optuna.storages.journal import JournalFileBackend
 

@@ -7,7 +7,7 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.study import search as search_module
 from bmapest_ray.study.config import SearchConfig
 from bmapest_ray.study.records import TrialKey, TrialRecord
-from bmapest_ray.study.search import Proposal, Search
+from bmapest_ray.study.search import Proposal, Search, open_storage
 from bmapest_ray.study.status import Stage, TrialStatus
 
 DAMPING, SIGNS = "inversion.settings.damping", "inversion.settings.signs"
@@ -16,7 +16,7 @@ SPACE = {DAMPING: {"low": 0.01, "high": 1.0, "log": True, "steps": 4}, SIGNS: ["
 
 def make(journal: Path | None, **changes: Any) -> Search:
     config = SearchConfig.model_validate({"space": SPACE, "n_trials": 12, **changes})
-    search = Search("study/t1inv", config, maximize=True, journal=journal)
+    search = Search("study/t1inv", config, maximize=True, storage=open_storage(journal))
     search.resume(())
     return search
 
@@ -69,7 +69,7 @@ def test_trials_left_running_are_adopted_and_finished_ones_are_told(tmp_path: Pa
         TrialKey("t1inv", Stage.SEARCH, two.number), two.settings, (), TrialStatus.COMPLETE, 2.0
     )
     config = SearchConfig.model_validate({"space": SPACE, "n_trials": 12})
-    after = Search("study/t1inv", config, maximize=True, journal=journal)
+    after = Search("study/t1inv", config, maximize=True, storage=open_storage(journal))
     after.resume([record])
     assert after.counts() == {"COMPLETE": 2, "RUNNING": 1}
     assert after.best() == two
