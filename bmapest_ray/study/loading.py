@@ -128,6 +128,11 @@ def _parse_override(override: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.safe_load(text)
     except yaml.YAMLError:
+        if text.lstrip().startswith(("[", "{")):
+            raise InvalidInput(
+                f"the value of override '{key.strip()}' must be valid YAML, got '{text}'; quote "
+                'items that hold brackets, such as "t1inv[0]"'
+            ) from None
         return key.strip(), text
 
 

@@ -97,6 +97,8 @@ def test_overrides_change_values_and_are_checked(tmp_path: Path) -> None:
         load_study(path, ["noize.snr=50"])
     with pytest.raises(InvalidInput, match=r"key\.sub=value"):
         load_study(path, ["noise.snr"])
+    with pytest.raises(InvalidInput, match="quote items that hold brackets"):
+        load_study(path, ["protocols=[t1inv[0], t2prep]"])
     with pytest.raises(InvalidInput, match="'name' is the value"):
         load_study(path, ["name.first=b"])
 
