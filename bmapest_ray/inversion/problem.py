@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Protocol, Self, runtime_checkable
 
 import torch
@@ -22,6 +21,7 @@ from bmapest_ray.inversion.parametrisation import Direct, Parametrisation
 from bmapest_ray.inversion.polytope import FaceMetric, face_metric
 from bmapest_ray.inversion.ports import ForwardModel, LinearModel
 from bmapest_ray.inversion.quadratic import dot
+from bmapest_ray.inversion.tangent import tangent_of
 
 
 @runtime_checkable
@@ -66,10 +66,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Linearisation:
-    """First and (Gauss-Newton) second order information at a point."""
+    """First and (Gauss-Newton) second order information at a point, and the tangent model."""
 
     gradient: Tensor
     product: Callable[[Tensor], Tensor]
+    tangent: ForwardModel
 
 
 Metric = FaceMetric | ScalarMetric
@@ -84,7 +85,8 @@ class Problem:
     constraint
         Voxel-wise set that the unknowns stay in: ``"simplex"``, ``"box"`` or ``"none"``.
     preconditioner
-        Linear model whose diagonal blocks serve as preconditioner; None is the model itself.
+        Linear model whose diagonal blocks serve as preconditioner where neither the model nor
+        its tangent has blocks of its own.
     """
 
     fidelity: Fidelity
@@ -103,10 +105,12 @@ class Problem:
             value = value + self.prior.value(p)
         return Point(x, p, s, value)
 
-    def gradient(self, point: Point, local: Local | None = None) -> Tensor:
+    def gradient(
+        self, point: Point, local: Local | None = None, tangent: ForwardModel | None = None
+    ) -> Tensor:
         """Gradient with respect to the unknowns: one adjoint."""
         local = self.fidelity.local(point.s) if local is None else local
-        dp = self.model.vjp(point.p, local.gradient)
+        dp = (tangent or self.model).vjp(point.p, local.gradient)
         if self.prior is not None:
             dp = dp + self.prior.gradient(point.p)
         return self.parametrisation.vjp(point.x, dp)
@@ -119,17 +123,18 @@ class Problem:
             msg = f"the loss '{self.fidelity.name}' has no Gauss-Newton linearisation"
             raise NotImplementedError(msg)
         bend = self.prior.curvature(point.p) if self.prior is not None else None
+        tangent = tangent_of(self.model, point.p)
 
         def product(dx: Tensor) -> Tensor:
             dp = self.parametrisation.jvp(point.x, dx)
-            out = self.model.vjp(point.p, curvature(self.model.jvp(point.p, dp)))
+            out = tangent.vjp(point.p, curvature(tangent.jvp(point.p, dp)))
             return self.parametrisation.vjp(point.x, out if bend is None else out + bend(dp))
 
-        return Linearisation(self.gradient(point, local), product)
+        return Linearisation(self.gradient(point, local, tangent), product, tangent)
 
     def metric(self, point: Point, linearisation: Linearisation) -> Metric:
         """Constraints and block metric at a point."""
-        blocks = self._data_blocks
+        blocks = self._data_blocks(linearisation.tangent)
         if blocks is not None and self.prior is not None:
             blocks = blocks + self.prior.blocks(point.p).to(blocks.dtype)
         if blocks is not None:
@@ -143,18 +148,19 @@ class Problem:
     @property
     def constant_metric(self) -> bool:
         """Whether `metric` is the same at every point."""
-        return self.prior is None and isinstance(self.parametrisation, Direct)
+        pointwise = self.prior is None and isinstance(self.parametrisation, Direct)
+        return pointwise and isinstance(self.model, LinearModel)
 
-    @cached_property
-    def _data_blocks(self) -> Tensor | None:
-        """Whitened diagonal blocks ``(1, tissue, tissue, y, x)``."""
-        model = self.preconditioner if self.preconditioner is not None else self.model
-        if not isinstance(model, LinearModel):
+    def _data_blocks(self, tangent: ForwardModel) -> Tensor | None:
+        """Whitened diagonal blocks ``(batch or 1, tissue, tissue, y, x)``."""
+        model = tangent if isinstance(tangent, LinearModel) else self.preconditioner
+        if model is None:
             return None
         weights = self.fidelity.weights
         if weights.ndim == 4:
             weights = weights.mean((0, 2, 3))
-        return weighted_blocks(model, weights)[None]
+        blocks = weighted_blocks(model, weights)
+        return blocks if blocks.ndim == 5 else blocks[None]
 
     def select(self, index: Tensor) -> Problem:
         """Return the problem of some batch items."""

@@ -37,12 +37,15 @@ class Session:
     ----------
     noise_known
         Whether the fidelity is whitened by a measured noise level.
+    polish
+        Whether noise-free magnitude fits are refined at the end.
     """
 
     measurement: MeasurementLike
     problem: Problem
     settings: SolverSettings
     noise_known: bool
+    polish: bool = True
 
     def run(
         self, start: Tensor, callback: Callback | None, checkpoint: Checkpoint | None
@@ -72,7 +75,9 @@ class Session:
         usable = torch.tensor([reason is None for reason in reasons]).nonzero()[:, 0]
         x = feasible(self.problem.parametrisation.inverse(start), self.problem)
         note, spent = "", 0.0
-        if len(usable) and self._has_free_signs:
+        if len(usable) and self._linear_first is not None:
+            x, note = self._from_linear_model(self._linear_first, start, x)
+        elif len(usable) and self._has_free_signs:
             problem = self.problem.select(usable)
             signs = sign_images(self.problem.model, start)
             found = sign_start(
@@ -89,6 +94,24 @@ class Session:
         return progress
 
     @property
+    def _linear_first(self) -> LinearModel | None:
+        """The linear model to start from where the model itself is not linear."""
+        fits = isinstance(self.problem.parametrisation, Direct) and not self.settings.first_order
+        linear = isinstance(self.problem.model, LinearModel)
+        return self.problem.preconditioner if fits and not linear else None
+
+    def _from_linear_model(
+        self, model: LinearModel, start: Tensor, x: Tensor
+    ) -> tuple[Tensor, str]:
+        """Fit the linear model first: cheap, and closer than any other start."""
+        problem = replace(self.problem, model=model, preconditioner=None)
+        first = replace(self, problem=problem, polish=False).run(start, None, None)
+        maps = torch.stack([result.maps for result in first])
+        done = torch.tensor([result.status.has_maps for result in first])
+        note = f"Started from a fit of the linear model ({first[0].iterations} iterations)."
+        return torch.where(done[:, None, None, None], feasible(maps, self.problem), x), note
+
+    @property
     def _has_free_signs(self) -> bool:
         """Whether sign start and sign search apply: magnitudes, non-negative voxel-wise maps."""
         return (
@@ -102,7 +125,7 @@ class Session:
 
     def _refine(self, progress: Progress) -> None:
         """Leave local minima of finished fits: noise-free ones, or all where asked for."""
-        wanted = self.settings.signs == "search" or not self.noise_known
+        wanted = self.polish and (self.settings.signs == "search" or not self.noise_known)
         done = (Status.CONVERGED, Status.MAX_ITERATIONS)
         items = [i for i, status in enumerate(progress.status) if status in done]
         if not (wanted and self._has_free_signs and items) or underdetermined(self.problem):

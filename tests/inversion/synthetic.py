@@ -107,6 +107,53 @@ class SyntheticOperator:
         return self.adjoint(s)
 
 
+class CurvedOperator:
+    """Non-linear: a linear operator after ``g(p) = p + curvature p (p of the next tissue)``."""
+
+    def __init__(self, linear: SyntheticOperator, curvature: float = 0.3, *, tangents: bool = True):
+        self.linear, self.curvature = linear, curvature
+        self.channels, self.tissues, self.matrix = linear.channels, 3, linear.matrix
+        if tangents:
+            self.linearise = self._linearise
+
+    def _bent(self, p: Tensor) -> Tensor:
+        return p + self.curvature * p * p.roll(-1, -3)
+
+    def forward(self, p: Tensor) -> Tensor:
+        return self.linear.forward(self._bent(p))
+
+    def jvp(self, p: Tensor, dp: Tensor) -> Tensor:
+        change = dp * p.roll(-1, -3) + p * dp.roll(-1, -3)
+        return self.linear.forward(dp + self.curvature * change)
+
+    def vjp(self, p: Tensor, s: Tensor) -> Tensor:
+        g = self.linear.adjoint(s)
+        return g + self.curvature * (p.roll(-1, -3) * g + (p * g).roll(1, -3))
+
+    def _linearise(self, p: Tensor):
+        return self.forward(p), Tangent(self, p)
+
+
+class Tangent:
+    def __init__(self, operator: CurvedOperator, p: Tensor):
+        self.operator, self.p, self.channels = operator, p, operator.channels
+
+    def forward(self, dp: Tensor) -> Tensor:
+        return self.operator.jvp(self.p, dp)
+
+    def adjoint(self, s: Tensor) -> Tensor:
+        return self.operator.vjp(self.p, s)
+
+    def jvp(self, p: Tensor, dp: Tensor) -> Tensor:  # noqa: ARG002
+        return self.forward(dp)
+
+    def vjp(self, p: Tensor, s: Tensor) -> Tensor:  # noqa: ARG002
+        return self.adjoint(s)
+
+    def normal_blocks(self) -> Tensor:
+        return self.operator.linear.normal_blocks()
+
+
 def brain(matrix: int = 16, seed: int = 0, *, spread: float = 1.0) -> Tensor:
     """Fractions of a toy head: CSF rim and ventricle, GM shell, WM core; partial volumes."""
     generator = torch.Generator().manual_seed(seed)

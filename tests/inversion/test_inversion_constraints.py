@@ -93,7 +93,7 @@ def test_inner_solver_meets_the_kkt_conditions(name):
     operator, product, gradient, truth = _model()
     metric = face_metric(name, operator.normal_blocks()[None], floor=0.0)
     x = torch.full_like(truth, 0.2)[None]
-    limits = Limits(torch.tensor([1e-10], dtype=torch.float64), 2000)
+    limits = Limits(torch.tensor([1e-9], dtype=torch.float64), 500)
     model = minimise_model(x, gradient(x), product, metric, limits)
     p = metric.tidy(x + model.delta)
     g = gradient(p)[0] / operator.normal_blocks().diagonal().mean()
