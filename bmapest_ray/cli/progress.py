@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from bmapest_ray.study.ports import Progress, Snapshot
@@ -93,14 +92,19 @@ class RichProgress:
         self._live.console.print(Text(text))
 
 
-def draw(snapshot: Snapshot) -> Table:
-    """Draw a snapshot as a small grid."""
-    from rich.progress_bar import ProgressBar
-
-    grid = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=max(1, snapshot.jobs_total), completed=snapshot.jobs_done, width=40)
+def draw(snapshot: Snapshot) -> Group:
+    """Draw a snapshot in lines that fit a terminal of 80 columns."""
+    done = min(1.0, snapshot.jobs_done / max(1, snapshot.jobs_total))
     times = f"{duration(snapshot.seconds)} gone, {duration(snapshot.seconds_left)} left"
-    grid.add_row(bar, Text(counts(snapshot)), Text(times, style="dim"))
+    lines = [Text.assemble((bar(done), "cyan"), f" {100 * done:3.0f} %  {times}")]
+    lines.append(Text(counts(snapshot)))
+    width = max((len(label) for label in snapshot.best), default=0)
     for label, value in snapshot.best.items():
-        grid.add_row(Text(label), Text(f"best {value:.2f}", style="bold"))
-    return grid
+        lines.append(Text.assemble(f"  {label:{width}}  best ", (f"{value:.2f}", "bold")))
+    return Group(*lines)
+
+
+def bar(done: float, width: int = 40) -> str:
+    """Draw a share in [0, 1] as a bar."""
+    full = round(done * width)
+    return "\u2588" * full + "\u2591" * (width - full)

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from bmapest_ray.cli.progress import PlainProgress, RichProgress, duration, shown_progress
+from bmapest_ray.cli.progress import PlainProgress, RichProgress, bar, duration, shown_progress
 from bmapest_ray.study.ports import Snapshot
 
 
@@ -40,9 +40,16 @@ def test_a_terminal_gets_a_display_redrawn_in_place() -> None:
     text = stream.getvalue()
     assert "look [here]" in text
     assert "4/8 jobs" in text
-    assert "best 31.25" in text
+    assert "50 %" in text
+    assert "31.25" in text
 
 
 def test_without_a_terminal_lines_are_plain() -> None:
     with shown_progress() as progress:
         assert isinstance(progress, PlainProgress)
+
+
+@pytest.mark.parametrize(("done", "full"), [(0.0, 0), (0.5, 20), (1.0, 40)])
+def test_the_bar_is_as_full_as_the_study_is_done(done: float, full: int) -> None:
+    drawn = bar(done)
+    assert (drawn.count("\u2588"), len(drawn)) == (full, 40)
