@@ -78,7 +78,11 @@ def from_yaml(text: str, name: str, lookup: Lookup) -> Protocol:
         ) from error
     content = _mapping(loaded, _PROTOCOL_KEYS, f"protocol {name}")
     accuracy_keys = tuple(f.name for f in fields(StateAccuracy))
-    accuracy = _numbers(content.get("accuracy", {}), accuracy_keys, f"accuracy of {name}")
+    settings = _mapping(content.get("accuracy", {}), accuracy_keys, f"accuracy of {name}")
+    accuracy = {
+        key: str(value) if key == "probes" else _number(value, f"{key} in accuracy of {name}")
+        for key, value in settings.items()
+    }
     return Protocol(
         name,
         tuple(

@@ -128,7 +128,7 @@ def test_field_files_that_cannot_be_are_refused(tmp_path, value, b0, b1, message
 
 
 def test_a_field_choice_that_is_no_file_is_refused():
-    with pytest.raises(InvalidInput, match="none, analytic or a NIfTI file, got 'analitic'"):
+    with pytest.raises(InvalidInput, match="none, analytic, paper or a NIfTI file, got 'analitic'"):
         make_fields("analitic", "none", random_maps(0))
     with pytest.raises(MissingInput, match=r"nowhere.nii.gz"):
         make_fields("nowhere.nii.gz", "none", random_maps(0))
