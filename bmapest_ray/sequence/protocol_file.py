@@ -79,7 +79,7 @@ def from_yaml(text: str, name: str, lookup: Lookup) -> Protocol:
     content = _mapping(loaded, _PROTOCOL_KEYS, f"protocol {name}")
     accuracy_keys = tuple(f.name for f in fields(StateAccuracy))
     settings = _mapping(content.get("accuracy", {}), accuracy_keys, f"accuracy of {name}")
-    accuracy = {
+    accuracy: dict[str, Any] = {
         key: str(value) if key == "probes" else _number(value, f"{key} in accuracy of {name}")
         for key, value in settings.items()
     }
