@@ -161,6 +161,9 @@ class MlflowTracker:
         client = self._open_runs().client
         client.log_dict(run, dict(study.config), "study.yaml")
         client.log_dict(run, dict(study.runner), "runner.yaml")
+        versions = study.directory / "study.json"
+        if versions.is_file():
+            client.log_artifact(run, str(versions))
         for protocol in study.protocols:
             name = allowed_name(protocol.label).replace("/", "_")
             client.log_text(run, protocol.yaml, f"protocols/{name}.yaml")
