@@ -15,7 +15,9 @@ from bmapest_ray.cli.scene import SceneOptions, output_folder
 from bmapest_ray.cli.tables import plain_table
 
 if TYPE_CHECKING:
+    from bmapest_ray.study.cache import JobCache
     from bmapest_ray.study.result import JobResult
+    from bmapest_ray.study.spec import JobSpec
 
 SHOWN = ("psnr_db", "ssim", "dice", "soft_dice", "mae", "volume_error")
 
@@ -51,6 +53,8 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
     from bmapest_ray.base.threads import limit_threads
 
     limit_threads(1)
+    from bmapest_ray.simulate.cache import default_directory
+    from bmapest_ray.study.cache import JobCache
     from bmapest_ray.study.job import run_job
     from bmapest_ray.study.plan import one_job
 
@@ -62,8 +66,11 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
     }
     spec = one_job(options.scene.study(signal=options.signal, inversion=inversion))
     folder = output_folder(options.out, f"invert-{spec.id[:8]}")
-    result = run_job(spec)
+    cache = JobCache(folder=default_directory())
+    result = run_job(spec, cache)
     files = write_files(result, folder, spec.anatomy.subject, spec.protocol.name)
+    judged, spread_files = _judged(options, spec, result, cache, folder)
+    files |= spread_files
     told: dict[str, Any] = {
         "status": result.solver_status,
         "message": result.message,
@@ -71,6 +78,7 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
         "setup_seconds": result.setup_seconds,
         "total_seconds": time.perf_counter() - started,
         "iterations": result.iterations,
+        **judged,
         "protocol": spec.protocol.name,
         "scan_time_s": result.scan_time_s,
         "data": dict(result.data),
@@ -84,8 +92,41 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
         "prior_settings": dict(spec.solve.prior_settings),
         "digest": spec.id,
     }
-    notes = undefined(told["scores"])
+    notes = [*undefined(told["scores"]), *told.pop("judgement_notes", ())]
     return told | ({"notes": notes} if notes else {})
+
+
+def _judged(
+    options: InvertOptions, spec: "JobSpec", result: "JobResult", cache: "JobCache", folder: Path
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Say whether the model explains the data; write standard deviations where asked for."""
+    from bmapest_ray.anatomy.bids_io import write_maps
+    from bmapest_ray.study.judgement import judge
+
+    if not result.scores:
+        return {"fit": None}, {}
+    judged = judge(spec, result, cache, posterior=options.posterior)
+    told: dict[str, Any] = {
+        "fit": str(judged.verdict.fit),
+        "fit_message": judged.verdict.message,
+        "fit_statistics": judged.verdict.ratios,
+    }
+    if judged.note:
+        told["judgement_notes"] = [judged.note]
+    if judged.spread is None:
+        return told, {}
+    about = {
+        "Quantity": "posterior standard deviation of the fraction, without constraints (Laplace)",
+        "Units": "1",
+        "Prior": spec.solve.prior,
+        "Method": judged.spread.method,
+        "RelativeError": judged.spread.relative_error,
+    }
+    paths = write_maps(
+        judged.spread.std, result.affine, folder, spec.anatomy.subject, desc="std", meta=about
+    )
+    told["posterior"] = {"method": judged.spread.method, "error": judged.spread.relative_error}
+    return told, dict(zip((f"std_{tissue}" for tissue in TISSUES), paths, strict=True))
 
 
 def numbers(settings: Sequence[str]) -> dict[str, float | int]:
@@ -150,6 +191,7 @@ def _lines(told: Mapping[str, Any]) -> list[str]:
         f"{told['status']}: {told['message']}",
         f"{told['protocol']}: {told['scan_time_s']:.1f} s of scan time; "
         f"{told['data'].get('summary', '')}",
+        f"fit: {told['fit'] or 'none'}" + (f" ({told['fit_message']})" if told["fit"] else ""),
         f"{told['iterations']} iterations, {told['seconds']:.2f} s "
         f"(setting up {told['setup_seconds']:.2f} s, in all {told['total_seconds']:.2f} s)",
         "",

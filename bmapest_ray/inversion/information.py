@@ -19,6 +19,9 @@ from bmapest_ray.inversion.loss_rician import relative_information
 from bmapest_ray.inversion.ports import ForwardModel, LinearModel
 from bmapest_ray.inversion.problem import weighted_blocks
 
+LEAST_INFORMATION = 1e-2
+"""Relative information below which a voxel's blocks shrink no more."""
+
 
 @dataclass(frozen=True, eq=False)
 class Information:
@@ -78,11 +81,14 @@ class Information:
     def blocks(self, where: Tensor) -> Tensor:
         """Approximate diagonal blocks of the information, ``(tissue, tissue, y, x)``.
 
-        The weight of a channel is its mean over the voxels `where`, bool ``(y, x)``.
+        The weight of a channel is its mean over the voxels `where`, bool ``(y, x)``, times how
+        much more or less than that all channels tell about a voxel.
         """
-        weights = self.roots.square()[:, where].mean(1)
+        squares = self.roots.square()
+        weights = squares[:, where].mean(1)
         if isinstance(self.model, LinearModel):
-            return weighted_blocks(self.model, weights)
+            local = (squares.mean(0) / weights.mean()).clamp_min(LEAST_INFORMATION)
+            return weighted_blocks(self.model, weights) * local
         identity = torch.eye(len(self.maps)).to(self.maps) * weights.sum()
         return identity[:, :, None, None].expand(-1, -1, *self.maps.shape[-2:])
 
