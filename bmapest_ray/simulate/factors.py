@@ -28,6 +28,8 @@ from bmapest_ray.tissue.table import TissueTable
 _BASIS_VOXELS = 96
 _TEST_VOXELS = 128
 _MAX_RANK = 96
+_MANY_COLUMNS = 512
+_OVERSAMPLING = 32
 _BLOCK_VOXELS = 4096
 
 
@@ -196,6 +198,8 @@ def best_basis(
     left = _left_vectors(used)
     captured = (left.conj().T @ tested).abs().square().sum(dim=1).cumsum(dim=0)
     total = tested.abs().square().sum()
+    if total == 0:  # an empty object: any basis will do
+        return left[:, :1], 0.0
     residual = ((total - captured).clamp(min=0) / total).sqrt()
     enough = np.flatnonzero(residual.numpy() <= 0.7 * tolerance)
     rank = int(enough[0]) + 1 if enough.size else left.shape[1]
@@ -205,12 +209,26 @@ def best_basis(
 
 
 def _left_vectors(columns: torch.Tensor) -> torch.Tensor:
-    """Return the leading left singular vectors through the Gram matrix of the columns."""
-    values, right = torch.linalg.eigh(columns.conj().T @ columns)
-    strong = values.flip(0)[:_MAX_RANK] > 1e-15 * values[-1]
-    leading = right.flip(1)[:, :_MAX_RANK][:, strong]
-    left: torch.Tensor = torch.linalg.qr(columns @ leading).Q
+    """Return the leading left singular vectors, at least one."""
+    if columns.shape[1] > _MANY_COLUMNS:
+        # a random range finder with one power iteration (Halko, Martinsson, Tropp 2011)
+        shape = (columns.shape[1], _MAX_RANK + _OVERSAMPLING)
+        draw = torch.randn(shape, generator=generator("range-finder"), dtype=columns.dtype)
+        span = torch.linalg.qr(columns @ draw).Q
+        span = torch.linalg.qr(columns @ (columns.conj().T @ span)).Q
+        left: torch.Tensor = span @ _gram_vectors((span.conj().T @ columns).conj().T)
+    else:
+        left = torch.linalg.qr(columns @ _gram_vectors(columns)).Q
     return left
+
+
+def _gram_vectors(columns: torch.Tensor) -> torch.Tensor:
+    """Return the strongest eigenvectors of ``columns^H columns``."""
+    values, vectors = torch.linalg.eigh(columns.conj().T @ columns)
+    strong = values.flip(0)[:_MAX_RANK] > 1e-15 * values[-1]
+    strong[0] = True
+    leading: torch.Tensor = vectors.flip(1)[:, :_MAX_RANK][:, strong]
+    return leading
 
 
 def scatter_kspace(

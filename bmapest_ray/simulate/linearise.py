@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from bmapest_ray.base.errors import SimulationError
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.factors import ImageFactors, best_basis, scatter_kspace
@@ -184,22 +185,54 @@ def _chain_factors(
 def _bases(
     chain: AveragedChain, fractions: torch.Tensor, tolerance: float
 ) -> list[tuple[torch.Tensor, float]]:
-    """Return a basis per image from the values and derivatives of sampled voxels."""
+    """Return a basis per image from the values and derivatives of sampled voxels.
+
+    The error is measured on voxels that did not make the basis, which grows until it is met.
+
+    Raises
+    ------
+    SimulationError
+        If the tolerance cannot be reached.
+    """
     count = fractions.shape[1]
     inside = torch.nonzero(fractions.sum(dim=0) > 0).flatten()
     pool = inside if len(inside) >= _BASIS_VOXELS else torch.arange(count)
     order = pool[torch.randperm(len(pool), generator=generator("linearise-voxels", count))]
-    voxels = order[: _BASIS_VOXELS + _TEST_VOXELS]
+    few = len(order) <= 2 * _TEST_VOXELS
+    rest = order if few else order[_TEST_VOXELS:]
+    tested = _scaled_columns(chain, fractions, order if few else order[:_TEST_VOXELS])
+    size = _BASIS_VOXELS
+    used = [columns[..., :0] for columns in tested]
+    while True:
+        more = _scaled_columns(chain, fractions, rest[used[0].shape[-1] : size])
+        used = [torch.cat(pair, dim=-1) for pair in zip(used, more, strict=True)]
+        bases = [
+            best_basis(columns.flatten(1), others.flatten(1), tolerance)
+            for columns, others in zip(used, tested, strict=True)
+        ]
+        worst = max(error for _, error in bases)
+        if worst <= tolerance:
+            return bases
+        if size >= len(rest):
+            msg = (
+                f"the derivative of averaged voxels must be compressed to {tolerance:.1g}, got "
+                f"{worst:.1g} with all {len(rest)} voxels; raise the tolerance"
+            )
+            raise SimulationError(msg)
+        size *= 2
+
+
+def _scaled_columns(
+    chain: AveragedChain, fractions: torch.Tensor, voxels: torch.Tensor
+) -> list[torch.Tensor]:
+    """Return values and derivatives of every image, ``(row, 1 + tissue, voxel)``, complex128."""
     value, slope = chain.derivatives(fractions[:, voxels], voxels, None)
-    split = max(1, len(voxels) - _TEST_VOXELS)
-    bases = []
+    columns = []
     for rows, at, along in zip(chain.images, value, slope, strict=True):
-        every = torch.cat([at[None], along]).to(torch.complex128)  # (1 + tissue, row, voxel)
-        scaled = rows.scaled(every.transpose(0, 1).flatten(1))
-        columns = scaled.view(len(scaled), len(every), -1)
-        used, tested = columns[..., :split].flatten(1), columns[..., split:].flatten(1)
-        bases.append(best_basis(used, tested if tested.numel() else used, tolerance))
-    return bases
+        every = torch.cat([at[None], along]).to(torch.complex128).transpose(0, 1)
+        scaled = rows.scaled(every.flatten(1))
+        columns.append(scaled.view(len(scaled), -1, len(voxels)))
+    return columns
 
 
 def _projected(

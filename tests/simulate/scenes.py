@@ -34,6 +34,9 @@ from bmapest_ray.tissue.table import PAPER_3T, TissueTable
 
 FOV_M = 0.216
 
+COARSE = StateAccuracy(5000, 1e-3, 1e-3, 1e-2)
+"""Few states, for what does not depend on their number: every engine gets the same."""
+
 
 def smooth_maps(matrix, seed=0, *, low=0.02, dtype=torch.float64):
     """Smooth asymmetric fractions, ``(tissue, y, x)``, between ``low`` and 1, sum below 1."""
@@ -96,9 +99,9 @@ def scene_of(protocol, matrix, *, mixing="compartments", fields=None, accuracy=N
 def operator_of(
     protocol, matrix, engine, mixing="compartments", n_coils=1, double=False, **options
 ):
-    """Build an operator on the analytic fields, once per process."""
+    """Build an operator with few states on the analytic fields, once per process."""
     fields = analytic_fields(matrix, n_coils)
-    scene = scene_of(protocol, matrix, mixing=mixing, fields=fields)
+    scene = scene_of(protocol, matrix, mixing=mixing, fields=fields, accuracy=COARSE)
     chosen = EngineOptions(engine=Engine(engine), double=double, **options)
     return build_operator(scene, chosen).operator
 

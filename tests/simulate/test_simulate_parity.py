@@ -3,6 +3,7 @@
 import pytest
 import torch
 from scenes import (
+    COARSE,
     analytic_fields,
     brain_maps,
     plain_fields,
@@ -12,14 +13,10 @@ from scenes import (
 )
 
 from bmapest_ray.base.seeding import generator
-from bmapest_ray.sequence.protocol import StateAccuracy
 from bmapest_ray.simulate import mrzero
 from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.tissue.table import PAPER_3T
-
-COARSE = StateAccuracy(5000, 1e-3, 1e-3, 1e-2)
-"""Fewer states for both sides: MR-zero's time is in proportion to what is heard."""
 
 MIXINGS = ("compartments", "average", "average-normalised")
 
