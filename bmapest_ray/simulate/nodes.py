@@ -86,7 +86,7 @@ def node_set(
         Largest interpolation error.
     """
     time: Floats = first_s + dwell_s * np.arange(samples, dtype=np.float64)
-    inside = time[0] + 0.5 * dwell_s < echo_s < time[-1] - 0.5 * dwell_s
+    inside = time[0] + 1e-6 * dwell_s < echo_s < time[-1] - 1e-6 * dwell_s
     cut = int(np.searchsorted(time, echo_s)) if inside else samples
     parts: list[Floats] = [part for part in (time[:cut], time[cut:]) if len(part)]
     count = nodes_needed(rate_per_s, max(float(np.ptp(part)) for part in parts), tolerance)
