@@ -6,10 +6,12 @@ version) is rebuilt. Files hold tensors only and are loaded without unpickling o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import tempfile
 import threading
+import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,9 +23,12 @@ from bmapest_ray.simulate.factors import ImageFactors
 
 CACHE_VERSION = 2
 _UNREADABLE = (
-    RuntimeError, EOFError, KeyError, ValueError, OSError, pickle.UnpicklingError,
-    zipfile.BadZipFile,
+    RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError, OSError,
+    pickle.UnpicklingError, zipfile.BadZipFile,
 )  # fmt: skip
+_UNWRITABLE = (OSError, RuntimeError)  # torch reports a full disk as RuntimeError
+_ABANDONED_S = 3600.0
+"""Age at which a file still being written belongs to a process that was killed."""
 
 
 def default_directory() -> Path:
@@ -100,9 +105,10 @@ class FactorCache:
                     content["kspace"], content["object"], content["error"], strict=True
                 )
             )
-            path.touch()
         except _UNREADABLE:
             return None
+        with contextlib.suppress(OSError):  # a cache may be readable only
+            path.touch()
         return factors
 
     def _write(self, key: str, factors: tuple[ImageFactors, ...]) -> None:
@@ -116,24 +122,32 @@ class FactorCache:
             "object": [f.object_ for f in factors],
             "error": [f.error for f in factors],
         }
-        try:
+        with contextlib.suppress(*_UNWRITABLE):  # that costs time, not results
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
             os.close(handle)
-            torch.save(content, name)
-            Path(name).replace(path)
+            try:
+                torch.save(content, name)
+                Path(name).replace(path)
+            finally:
+                Path(name).unlink(missing_ok=True)
             self._shrink()
-        except OSError:
-            # a cache that cannot be written costs time, not results
-            return
 
     def _shrink(self) -> None:
         assert self.directory is not None  # noqa: S101 - only called after a write
-        files = sorted(self.directory.glob("*.factors"), key=lambda p: p.stat().st_mtime)
-        held = sum(path.stat().st_size for path in files)
+        for partial in self.directory.glob("*.partial"):
+            with contextlib.suppress(FileNotFoundError):  # another process may finish it
+                if time.time() - partial.stat().st_mtime > _ABANDONED_S:
+                    partial.unlink()
+        files = []
+        for path in self.directory.glob("*.factors"):
+            with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+                files.append((path.stat().st_mtime, path.stat().st_size, path))
+        files.sort()
+        held = sum(size for _, size, _ in files)
         while len(files) > 1 and held > self.disk_limit_gb * 2**30:
-            oldest = files.pop(0)
-            held -= oldest.stat().st_size
+            _, size, oldest = files.pop(0)
+            held -= size
             oldest.unlink(missing_ok=True)
 
 
