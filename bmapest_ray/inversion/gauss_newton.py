@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from bmapest_ray.inversion.ports import ForwardModel
 from bmapest_ray.inversion.problem import Linearisation, Metric, Point, Problem
 from bmapest_ray.inversion.progress import Progress
 from bmapest_ray.inversion.quadratic import Limits, Model, minimise_model, scaled
 from bmapest_ray.inversion.result import Status, Step
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.stopping import Evidence, converged
+from bmapest_ray.inversion.tangent import StackedModel
 
 SUFFICIENT = 1e-4
 """Share of the promised decrease that a step must deliver (Armijo)."""
@@ -108,7 +110,7 @@ class GaussNewton:
             self._cache = _Cache(key, self.problem.select(index))
         point = self._cache.point
         if point is None:
-            point = self._cache.problem.point(progress.x[index])
+            point = self._cache.problem.point(progress.x[index], tangent=True)
         return self._cache.problem, point
 
     def _metric(self, problem: Problem, point: Point, linearisation: Linearisation) -> Metric:
@@ -180,7 +182,9 @@ class GaussNewton:
         level = resolution * point.value
         length = torch.ones_like(promised)
         for _ in range(TRIALS):
-            trial = cache.problem.point(metric.tidy(point.x + scaled(length, model.delta)))
+            trial = cache.problem.point(
+                metric.tidy(point.x + scaled(length, model.delta)), tangent=True
+            )
             fallen = point.value - trial.value
             worthwhile = promised > torch.where(damping > 1.0, level, -level)
             good = worthwhile & (fallen >= SUFFICIENT * length * promised - level)
@@ -194,7 +198,7 @@ class GaussNewton:
         progress.extra["stalls"][index] = torch.where(
             good & gentle & (fallen < least), stalls + 1, 0
         )
-        merged = trial if bool(good.all()) else _merge(good, trial, point)
+        merged = trial if bool(good.all()) else merge_points(good, trial, point)
         progress.x[index] = merged.x
         progress.extra["products"] += 1.0 + model.products
         cache.point = merged
@@ -228,13 +232,22 @@ def _damped(
     return lambda d: linearisation.product(d) + scaled(damping, metric.apply(d))
 
 
-def _merge(good: Tensor, new: Point, old: Point) -> Point:
+def merge_points(good: Tensor, new: Point, old: Point) -> Point:
     """Take the new point where it is good, item by item."""
 
     def pick(a: Tensor, b: Tensor) -> Tensor:
         return torch.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-    return Point(*[pick(getattr(new, f), getattr(old, f)) for f in ("x", "p", "s", "value")])
+    tangent: ForwardModel | None = None
+    if isinstance(new.tangent, StackedModel) and isinstance(old.tangent, StackedModel):
+        tangent = new.tangent.choose(good, old.tangent)
+    return Point(
+        x=pick(new.x, old.x),
+        p=pick(new.p, old.p),
+        s=pick(new.s, old.s),
+        value=pick(new.value, old.value),
+        tangent=tangent,
+    )
 
 
 def _resolution(value: float, energy: float) -> float:

@@ -21,7 +21,7 @@ from bmapest_ray.inversion.parametrisation import Direct, Parametrisation
 from bmapest_ray.inversion.polytope import FaceMetric, face_metric
 from bmapest_ray.inversion.ports import ForwardModel, LinearModel
 from bmapest_ray.inversion.quadratic import dot
-from bmapest_ray.inversion.tangent import tangent_of
+from bmapest_ray.inversion.tangent import linearised, needs_tangent, tangent_of
 
 
 @runtime_checkable
@@ -56,12 +56,16 @@ class Prior(Protocol):
 
 @dataclass(frozen=True)
 class Point:
-    """The objective at ``x``: maps ``p``, images ``s`` and the value ``(batch,)``."""
+    """The objective at ``x``: maps ``p``, images ``s`` and the value ``(batch,)``.
+
+    ``tangent`` is the derivative of a non-linear model there, where it came with the images.
+    """
 
     x: Tensor
     p: Tensor
     s: Tensor
     value: Tensor
+    tangent: ForwardModel | None = None
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,21 @@ class Problem:
     constraint: str = "simplex"
     preconditioner: LinearModel | None = None
 
-    def point(self, x: Tensor) -> Point:
-        """Evaluate the objective: one forward."""
+    def point(self, x: Tensor, *, tangent: bool = False) -> Point:
+        """Evaluate the objective: one forward.
+
+        With ``tangent`` a model that has one gives it along, in one go with the images.
+        """
         p = self.parametrisation.forward(x)
-        s = self.model.forward(p)
+        derivative: ForwardModel | None = None
+        if tangent and needs_tangent(self.model):
+            s, derivative = linearised(self.model, p)
+        else:
+            s = self.model.forward(p)
         value = self.fidelity.value(s)
         if self.prior is not None:
             value = value + self.prior.value(p)
-        return Point(x, p, s, value)
+        return Point(x, p, s, value, derivative)
 
     def gradient(
         self, point: Point, local: Local | None = None, tangent: ForwardModel | None = None
@@ -123,7 +134,9 @@ class Problem:
             msg = f"the loss '{self.fidelity.name}' has no Gauss-Newton linearisation"
             raise NotImplementedError(msg)
         bend = self.prior.curvature(point.p) if self.prior is not None else None
-        tangent = tangent_of(self.model, point.p)
+        tangent = point.tangent
+        if tangent is None:
+            tangent = tangent_of(self.model, point.p)
 
         def product(dx: Tensor) -> Tensor:
             dp = self.parametrisation.jvp(point.x, dx)

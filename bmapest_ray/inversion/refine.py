@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bmapest_ray.inversion.gauss_newton import GaussNewton
+from bmapest_ray.inversion.gauss_newton import GaussNewton, merge_points
 from bmapest_ray.inversion.problem import Point, Problem
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.sign_search import SignSearch, local_responses, window_mean
@@ -107,14 +107,7 @@ def _emptied(point: Point, limit: float) -> Tensor:
 
 
 def _better(new: Point, old: Point) -> Point:
-    return _choose(new.value < old.value, new, old)
-
-
-def _choose(wanted: Tensor, new: Point, old: Point) -> Point:
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(wanted.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return Point(*[pick(getattr(new, f), getattr(old, f)) for f in ("x", "p", "s", "value")])
+    return merge_points(new.value < old.value, new, old)
 
 
 def _rows(point: Point, index: Tensor) -> Point:
@@ -122,9 +115,12 @@ def _rows(point: Point, index: Tensor) -> Point:
 
 
 def _scatter(point: Point, rows: Point, index: Tensor) -> Point:
-    parts = []
-    for name in ("x", "p", "s", "value"):
-        whole = getattr(point, name).clone()
-        whole[index] = getattr(rows, name)
-        parts.append(whole)
-    return Point(*parts)
+    def put(whole: Tensor, part: Tensor) -> Tensor:
+        return whole.index_copy(0, index, part)
+
+    return Point(
+        x=put(point.x, rows.x),
+        p=put(point.p, rows.p),
+        s=put(point.s, rows.s),
+        value=put(point.value, rows.value),
+    )

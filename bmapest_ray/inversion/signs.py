@@ -14,6 +14,7 @@ phase. With noise that is below the noise; without noise such pixels are left ou
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -66,7 +67,19 @@ class SignImages:
         return float((self.known[first][:, where].sum(0) >= needed).float().mean())
 
 
+_KNOWN: WeakKeyDictionary[ForwardModel, SignImages] = WeakKeyDictionary()
+
+
 def sign_images(model: ForwardModel, like: Tensor) -> SignImages:
+    """Return the phases that all tissues share, derived once per model object."""
+    found = _KNOWN.get(model)
+    if found is None or found.phase.shape[-2:] != like.shape[-2:]:
+        found = derive_sign_images(model, like)
+        _KNOWN[model] = found
+    return found
+
+
+def derive_sign_images(model: ForwardModel, like: Tensor) -> SignImages:
     """Derive the phases that all tissues share from one forward of every tissue.
 
     Parameters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -62,9 +62,24 @@ class StackedModel:
         """Diagonal blocks of every item, ``(batch, tissue, tissue, y, x)``."""
         return torch.stack([part.normal_blocks() for part in self.parts])
 
+    def choose(self, wanted: Tensor, other: StackedModel) -> StackedModel:
+        """Take the own model of each item where ``wanted``, that of ``other`` elsewhere."""
+        pairs = zip(wanted.tolist(), self.parts, other.parts, strict=True)
+        return StackedModel(tuple(own if take else theirs for take, own, theirs in pairs))
+
+
+def needs_tangent(model: ForwardModel) -> TypeGuard[Linearisable]:
+    """Whether a model is not linear but can give its tangent."""
+    return not isinstance(model, LinearModel) and isinstance(model, Linearisable)
+
+
+def linearised(model: Linearisable, p: Tensor) -> tuple[Tensor, StackedModel]:
+    """Return images and tangents at ``p`` ``(batch, tissue, y, x)``."""
+    pairs = [model.linearise(one) for one in p]
+    images = torch.stack([image for image, _ in pairs])
+    return images, StackedModel(tuple(tangent for _, tangent in pairs))
+
 
 def tangent_of(model: ForwardModel, p: Tensor) -> ForwardModel:
     """Return a model whose jvp and vjp at ``p`` ``(batch, tissue, y, x)`` are cheap."""
-    if isinstance(model, LinearModel) or not isinstance(model, Linearisable):
-        return model
-    return StackedModel(tuple(model.linearise(one)[1] for one in p))
+    return linearised(model, p)[1] if needs_tangent(model) else model
