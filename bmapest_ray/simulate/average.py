@@ -12,7 +12,7 @@ import torch
 
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.encode import Encoder
-from bmapest_ray.simulate.exact import check_fractions
+from bmapest_ray.simulate.exact import check_fractions, check_images
 from bmapest_ray.simulate.hearing import Profile
 from bmapest_ray.simulate.linearise import linearised
 from bmapest_ray.simulate.lowrank import LowRankOperator
@@ -96,6 +96,7 @@ class AverageOperator:
     def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint of the derivative at ``fractions`` to images."""
         check_fractions(fractions, self.tissues, self.matrix)
+        check_images(images, len(self.channels), self.models[0].table.matrix)
         flat = fractions.reshape(-1, *fractions.shape[-3:]).to(self.device, self.real_dtype)
         cotangents = images.reshape(-1, *images.shape[-3:]).to(self.device, self.dtype)
         gradients = [self._gradient(p, s) for p, s in zip(flat, cotangents, strict=True)]

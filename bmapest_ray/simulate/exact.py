@@ -39,6 +39,22 @@ def check_fractions(fractions: torch.Tensor, tissues: int, matrix: int) -> None:
         raise InvalidInput(msg)
 
 
+def check_images(images: torch.Tensor, channels: int, matrix: int) -> None:
+    """Refuse images of another shape.
+
+    Raises
+    ------
+    InvalidInput
+        Names what was expected and what came.
+    """
+    if images.shape[-3:] != (channels, matrix, matrix):
+        msg = (
+            f"images must have shape (..., {channels}, {matrix}, {matrix}), got "
+            f"{tuple(images.shape)}; give one per channel of the operator"
+        )
+        raise InvalidInput(msg)
+
+
 class CompartmentOperator:
     """Fractions to images by separable encoding of tabulated tissue amplitudes.
 
@@ -106,6 +122,7 @@ class CompartmentOperator:
 
     def adjoint(self, images: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint to images ``(..., channel, y, x)``; real ``(..., tissue, y, x)``."""
+        check_images(images, len(self.channels), self.models[0].table.matrix)
         batch = images.shape[:-3]
         flat = images.reshape(-1, *images.shape[-3:]).to(self.device, self.dtype)
         shape = (flat.shape[0], self.tissues, self.matrix, self.matrix)

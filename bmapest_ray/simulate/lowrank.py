@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
-from bmapest_ray.simulate.exact import check_fractions
+from bmapest_ray.simulate.exact import check_fractions, check_images
 from bmapest_ray.simulate.factors import ImageFactors
 from bmapest_ray.simulate.operator import Channel, make_channels
 from bmapest_ray.tissue.fields import Fields
@@ -99,6 +99,7 @@ class LowRankOperator:
 
     def adjoint(self, images: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint to images ``(..., channel, y, x)``; real ``(..., tissue, y, x)``."""
+        check_images(images, len(self.channels), self.matrix)
         batch = images.shape[:-3]
         grid = (self.matrix, self.matrix)
         split = images.to(self.device, self.dtype).reshape(-1, len(self.ranks), self.n_coils, *grid)

@@ -50,6 +50,10 @@ class Measurement:
                 f"{self.images.dtype} of shape {tuple(self.images.shape)}; convert them"
             )
             raise InvalidInput(msg)
+        if self.signal is Signal.MAGNITUDE and bool((self.images < 0).any()):
+            lowest = float(self.images.nan_to_num(nan=0.0).min())
+            msg = f"magnitudes must not be negative, got {lowest:.3g}; take absolute values"
+            raise InvalidInput(msg)
         if self.sigma is not None:
             if self.sigma.shape != self.images.shape[-3:-2]:
                 msg = (
