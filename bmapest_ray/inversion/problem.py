@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from bmapest_ray.inversion.face_metric import FaceMetric, face_metric
 from bmapest_ray.inversion.loss import Fidelity, Local
 from bmapest_ray.inversion.metric import ScalarMetric
 from bmapest_ray.inversion.parametrisation import Direct, Parametrisation
-from bmapest_ray.inversion.polytope import FaceMetric, face_metric
 from bmapest_ray.inversion.ports import ForwardModel, LinearModel
 from bmapest_ray.inversion.quadratic import dot
 from bmapest_ray.inversion.tangent import linearised, needs_tangent, tangent_of
@@ -202,6 +203,9 @@ def identity_metric(x: Tensor, constraint: str, capacity: Tensor | None) -> Face
     return face_metric(constraint, blocks, capacity, floor=0.0)
 
 
+_BLOCKS: WeakKeyDictionary[LinearModel, Tensor] = WeakKeyDictionary()
+
+
 def weighted_blocks(model: LinearModel, weights: Tensor) -> Tensor:
     """Diagonal blocks of ``A^H diag(weights) A``, ``(tissue, tissue, y, x)``.
 
@@ -211,4 +215,7 @@ def weighted_blocks(model: LinearModel, weights: Tensor) -> Tensor:
     exact = getattr(model, "weighted_normal_blocks", None)
     if exact is not None:
         return torch.as_tensor(exact(weights))
-    return model.normal_blocks() * weights.mean()
+    blocks = _BLOCKS.get(model)
+    if blocks is None:
+        blocks = _BLOCKS[model] = model.normal_blocks()
+    return blocks * weights.mean()

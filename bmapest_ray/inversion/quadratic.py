@@ -25,7 +25,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Metric(Protocol):
-    """Constraint sets with a positive definite block metric; see `polytope.FaceMetric`."""
+    """Constraint sets with a positive definite block metric; see `face_metric.FaceMetric`."""
 
     def minimise(self, x: Tensor, gradient: Tensor, /) -> tuple[Tensor, Tensor]:
         """Return the step of the block model from ``x``, and the faces of its end."""

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from bmapest_ray.base.seeding import generator
+from bmapest_ray.inversion.face_metric import face_metric
 from bmapest_ray.inversion.loss import TINY, per_channel
-from bmapest_ray.inversion.polytope import face_metric
 from bmapest_ray.inversion.ports import ForwardModel
 from bmapest_ray.inversion.problem import Point, Problem
 from bmapest_ray.inversion.signs import SignImages

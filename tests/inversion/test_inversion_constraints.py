@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import minimize
 from synthetic import T1INV, T2PREP, SyntheticOperator, brain
 
-from bmapest_ray.inversion.polytope import face_metric, polytope
+from bmapest_ray.inversion.face_metric import face_metric
+from bmapest_ray.inversion.polytope import polytope
 from bmapest_ray.inversion.quadratic import Limits, minimise_model
 
 
