@@ -20,7 +20,7 @@ from bmapest_ray.base.seeding import generator
 from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.hearing import sample_index
-from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows
+from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows, half_sample
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import TissueTable
@@ -137,7 +137,7 @@ class FactorBuilder:
             amplitude = self.amplitudes.values[group.hearings] @ self.b1_weights[:, voxels].to(
                 torch.complex128
             )
-            block = amplitude[:, None] * (factor * self._shift(group, voxels))[None]
+            block = amplitude[:, None] * (factor * group.shift(self.positions_m[voxels]))[None]
             parts.append(block.flatten(0, 1).flatten(1))
         return torch.cat(parts)
 
@@ -149,12 +149,6 @@ class FactorBuilder:
         columns = [self.table.column(row) for row in ("t2_s", "t2dash_s", "diffusivity_m2_per_s")]
         fading = decay(profile, *columns) * self._density
         return turning[:, None] * fading[:, :, None]
-
-    def _shift(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
-        """Return ``exp(-2 pi i (k - k_nominal) . x)``, ``(voxel,)``."""
-        x, y = self.positions_m[voxels].T
-        phase = -2 * torch.pi * (group.offset_x * x + group.offset_y * y)
-        return torch.polar(torch.ones_like(phase), phase)
 
     def _object(self, rows: ImageRows, dual: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return ``W = dual^H A`` for all voxels, ``(rank, tissue, y, x)``."""
@@ -179,16 +173,12 @@ class FactorBuilder:
             summed = torch.einsum("hlr,htb->lrtb", part, self.amplitudes.values[group.hearings])
             factor = self._factor(group, voxels)
             if group.offset_y or group.offset_x:
-                factor = factor * self._shift(group, voxels)
+                factor = factor * group.shift(self.positions_m[voxels])
             factor = factor.to(dtype)
             for node, weights in enumerate(summed.to(dtype)):
                 total.addcmul_(weights @ interpolation, factor[node])
-        return total * self._half_sample(voxels).to(dtype)
-
-    def _half_sample(self, voxels: torch.Tensor) -> torch.Tensor:
-        """Return ``exp(-i pi x / FOV)``: samples lie half a step off the grid of the FFT."""
-        phase = -torch.pi / self.model.table.fov_m * self.positions_m[voxels, 0]
-        return torch.polar(torch.ones_like(phase), phase)
+        half = half_sample(self.positions_m[voxels], self.model.table.fov_m)
+        return total * half.to(dtype)
 
 
 def best_basis(

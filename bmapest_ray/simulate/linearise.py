@@ -17,7 +17,7 @@ from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.factors import ImageFactors, best_basis, scatter_kspace
 from bmapest_ray.simulate.lowrank import LowRankOperator
 from bmapest_ray.simulate.propagate import Propagator, SpinParameters
-from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows
+from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows, half_sample
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
@@ -80,7 +80,8 @@ class AveragedChain:
             phase = torch.from_numpy(hearings.phase[span]).to(heard)
             faded = torch.exp(-centre[:, None] * properties["diffusivity_m2_per_s"])
             picked = heard[torch.from_numpy(hearings.emission[span])]
-            amplitude = picked * faded * (phase[:, None] * self.shift(group, voxels).to(heard))
+            shift = group.shift(self.positions_m[voxels]).to(heard)
+            amplitude = picked * faded * (phase[:, None] * shift)
             block = amplitude[:, None] * self._factor(group, properties, voxels)[None]
             parts.append(block.flatten(0, 1))
         return torch.cat(parts)
@@ -98,17 +99,6 @@ class AveragedChain:
             properties["diffusivity_m2_per_s"],
         )
         return turning * (fading * properties["pd"])
-
-    def shift(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
-        """Return ``exp(-2 pi i (k - k_nominal) . x)`` of a group, ``(1, voxel)``."""
-        x, y = self.positions_m[voxels].T
-        phase = -2 * torch.pi * (group.offset_x * x + group.offset_y * y)
-        return torch.polar(torch.ones_like(phase), phase)[None]
-
-    def half_sample(self, voxels: torch.Tensor) -> torch.Tensor:
-        """Return ``exp(-i pi x / FOV)``: samples lie half a step off the grid of the FFT."""
-        phase = -torch.pi / self.model.table.fov_m * self.positions_m[voxels, 0]
-        return torch.polar(torch.ones_like(phase), phase)
 
     def derivatives(
         self, fractions: torch.Tensor, voxels: torch.Tensor, project: Sequence[torch.Tensor] | None
@@ -254,7 +244,7 @@ def _projected(
     width = max(64, min(count, int(memory_budget_gb * 2**30 / per_voxel)))
     for start in range(0, count, width):
         voxels = torch.arange(start, min(start + width, count))
-        half = chain.half_sample(voxels).to(dtype)
+        half = half_sample(chain.positions_m[voxels], chain.model.table.fov_m).to(dtype)
         value, slope = chain.derivatives(fractions[:, voxels], voxels, project)
         for image in range(len(duals)):
             at[image][:, 0, voxels] = value[image] * half

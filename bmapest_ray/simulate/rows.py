@@ -19,6 +19,12 @@ class RowGroup(Group):
     offset_x: float = 0.0
     offset_y: float = 0.0
 
+    def shift(self, positions_m: torch.Tensor) -> torch.Tensor:
+        """Return ``exp(-2 pi i (k - k_nominal) . x)`` at positions ``(voxel, 2)``, ``(voxel,)``."""
+        x, y = positions_m.T
+        phase = -2 * torch.pi * (self.offset_x * x + self.offset_y * y)
+        return torch.polar(torch.ones_like(phase), phase)
+
 
 @dataclass(frozen=True)
 class ImageRows:
@@ -156,3 +162,9 @@ def group_rows(model: ChainModel, image: int) -> ImageRows:
 def _settled(offset_per_m: float, fov_m: float) -> float:
     """Return the offset, or zero where it is rounding only."""
     return 0.0 if abs(offset_per_m * fov_m) < 1e-6 else float(offset_per_m)
+
+
+def half_sample(positions_m: torch.Tensor, fov_m: float) -> torch.Tensor:
+    """Return ``exp(-i pi x / FOV)`` at positions ``(voxel, 2)``: samples lie half a step off."""
+    phase = -torch.pi / fov_m * positions_m[:, 0]
+    return torch.polar(torch.ones_like(phase), phase)
