@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 import torch
 
 from bmapest_ray.simulate.chain import ChainModel
-from bmapest_ray.simulate.encode import Encoder
+from bmapest_ray.simulate.encoded import EncodedOperator
 from bmapest_ray.simulate.exact import check_fractions, check_images
 from bmapest_ray.simulate.hearing import Profile
 from bmapest_ray.simulate.linearise import linearised
 from bmapest_ray.simulate.lowrank import LowRankOperator
-from bmapest_ray.simulate.operator import Channel, make_channels
 from bmapest_ray.simulate.propagate import Propagator, SpinParameters
 from bmapest_ray.simulate.reconstruct import images_of, kspace_of
-from bmapest_ray.simulate.voxels import decay, precession, to_columns
+from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.properties import mixed_properties
@@ -29,7 +28,7 @@ _SAVED_PER_STATE = 12
 """Complex numbers that automatic differentiation keeps per state and voxel."""
 
 
-class AverageOperator:
+class AverageOperator(EncodedOperator):
     """Fractions to images with one set of properties per voxel; nonlinear.
 
     Parameters
@@ -50,7 +49,6 @@ class AverageOperator:
         Of the low-rank operator that `linearise` returns.
     """
 
-    engine = "exact"
     is_linear = False
 
     def __init__(
@@ -65,25 +63,10 @@ class AverageOperator:
         memory_budget_gb: float = 1.0,
         tolerance: float = 1e-5,
     ) -> None:
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.real_dtype = torch.float64 if dtype == torch.complex128 else torch.float32
-        self.models = models
-        self.table = table
+        super().__init__(models, table, fields, dtype, device, memory_budget_gb)
         self.fields = fields
         self.mixing = mixing
         self.tolerance = tolerance
-        self.memory_budget_gb = memory_budget_gb
-        self.tissues = len(table.names)
-        self.matrix = models[0].grid.matrix
-        self.n_coils = fields.n_coils
-        names = tuple(name for model in models for name in model.table.images)
-        self.channels: tuple[Channel, ...] = make_channels(names, fields.n_coils)
-        self._b0_hz = to_columns(fields.b0_hz).to(self.device)
-        self._b1 = to_columns(fields.b1).to(self.device)
-        coils = fields.coils
-        self._coils = None if coils is None else to_columns(coils).to(self.device, dtype)
-        self._encoders = [Encoder(m.table, m.hearings, m.grid, dtype, self.device) for m in models]
         self._propagators = [Propagator(m.plan, dtype, self.device) for m in models]
 
     def forward(self, fractions: torch.Tensor) -> torch.Tensor:

@@ -9,11 +9,10 @@ import torch
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
 from bmapest_ray.simulate.chain import ChainModel
-from bmapest_ray.simulate.encode import Encoder
+from bmapest_ray.simulate.encoded import EncodedOperator
 from bmapest_ray.simulate.hearing import Profile
-from bmapest_ray.simulate.operator import Channel, make_channels
 from bmapest_ray.simulate.reconstruct import images_of, kspace_of
-from bmapest_ray.simulate.voxels import decay, precession, to_columns
+from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import TissueTable
 
@@ -55,7 +54,7 @@ def check_images(images: torch.Tensor, channels: int, matrix: int) -> None:
         raise InvalidInput(msg)
 
 
-class CompartmentOperator:
+class CompartmentOperator(EncodedOperator):
     """Fractions to images by separable encoding of tabulated tissue amplitudes.
 
     Parameters
@@ -74,7 +73,6 @@ class CompartmentOperator:
         Of the interpolation over B1.
     """
 
-    engine = "exact"
     is_linear = True
 
     def __init__(
@@ -88,25 +86,8 @@ class CompartmentOperator:
         memory_budget_gb: float = 1.0,
         tolerance: float = 1e-7,
     ) -> None:
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.real_dtype = torch.float64 if dtype == torch.complex128 else torch.float32
-        self.models = models
-        self.table = table
-        self.tissues = len(table.names)
-        self.matrix = models[0].grid.matrix
-        names = tuple(name for model in models for name in model.table.images)
-        self.channels: tuple[Channel, ...] = make_channels(names, fields.n_coils)
-        self.n_coils = fields.n_coils
-        self.memory_budget_gb = memory_budget_gb
+        super().__init__(models, table, fields, dtype, device, memory_budget_gb)
         self._density = table.column("pd", device=device).to(self.real_dtype)[:, None, None]
-        self._b0_hz = to_columns(fields.b0_hz).to(self.device)
-        self._b1 = to_columns(fields.b1).to(self.device)
-        coils = fields.coils
-        self._coils = None if coils is None else to_columns(coils).to(self.device, dtype)
-        self._encoders = [
-            Encoder(model.table, model.hearings, model.grid, dtype, self.device) for model in models
-        ]
         self._amplitudes = [
             tissue_amplitudes(model, table, self._b1, tolerance=tolerance) for model in models
         ]
