@@ -131,7 +131,7 @@ def _runner(config: "StudyConfig", out: Path, progress: "Progress") -> "Iterator
     if config.compute.cache is not None:
         state["cache_dir"] = config.compute.cache
     state["checkpoint_dir"] = str((out / "checkpoints").absolute())
-    runner = make_runner(config.compute, WORK, state)
+    runner = make_runner(config.compute, WORK, state, study=config.name)
     try:
         yield runner
     finally:

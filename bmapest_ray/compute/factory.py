@@ -7,7 +7,9 @@ from bmapest_ray.study.config import ComputeConfig
 from bmapest_ray.study.ports import Runner
 
 
-def make_runner(config: ComputeConfig, work: str, state: Mapping[str, Any] | None = None) -> Runner:
+def make_runner(
+    config: ComputeConfig, work: str, state: Mapping[str, Any] | None = None, *, study: str = ""
+) -> Runner:
     """Make the runner that a study asks for.
 
     Parameters
@@ -18,6 +20,8 @@ def make_runner(config: ComputeConfig, work: str, state: Mapping[str, Any] | Non
         ``"package.module:function"`` that runs a task's payload.
     state
         Initial state of every worker.
+    study
+        Name of the study, a label of what is told to Prometheus.
 
     Raises
     ------
@@ -38,5 +42,6 @@ def make_runner(config: ComputeConfig, work: str, state: Mapping[str, Any] | Non
         address=config.address,
         time_limit_s=config.time_limit_s,
         retries=config.retries,
+        study=study,
     )
     return RayRunner(work, settings, state)

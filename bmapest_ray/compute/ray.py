@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bmapest_ray.compute.execution import Worker, resolve_work
+from bmapest_ray.compute.execution import resolve_work
+from bmapest_ray.compute.ray_metrics import DriverMetrics
 from bmapest_ray.compute.ray_session import Session, actor_count, connect, import_ray
 from bmapest_ray.compute.ray_slot import Lost, Queued, RaySettings, Slot
+from bmapest_ray.compute.ray_worker import RayWorker
 from bmapest_ray.study.ports import Failure, Outcome, Task
 from bmapest_ray.study.status import JobStatus
 
@@ -55,7 +57,7 @@ class RayRunner:
         self._session: Session | None = connect(self.settings.address)
         self._ray = import_ray()
         count = actor_count(self.settings.actors, self.settings.num_cpus, self.settings.num_gpus)
-        actor = self._ray.remote(Worker).options(
+        actor = self._ray.remote(RayWorker).options(
             num_cpus=self.settings.num_cpus,
             num_gpus=self.settings.num_gpus,
             max_restarts=-1,
@@ -67,6 +69,8 @@ class RayRunner:
         self._done: deque[Outcome] = deque()
         self._pending = 0
         self._task_seconds: float | None = None
+        self._metrics = DriverMetrics(self.settings.study)
+        self._protocols: dict[str, str] = {}
 
     @property
     def free(self) -> int:
@@ -85,6 +89,7 @@ class RayRunner:
         if self.free < 1:
             raise RuntimeError("a runner takes a task only while it is open and free")
         self._pending += 1
+        self._protocols[task.id] = _protocol_of(task)
         self._queue.append(Queued(task))
         self._dispatch()
 
@@ -136,6 +141,11 @@ class RayRunner:
         for slot in self._slots:
             slot.stop_if_late()
         self._dispatch()
+        self._metrics.queues(
+            waiting=len(self._queue),
+            running=self._pending - len(self._queue) - len(self._done),
+            workers=sum(slot.is_up for slot in self._slots),
+        )
 
     def _ready(self, refs: list[Any], timeout_s: float) -> list[Any]:
         """Wait for one reference, then take every other that is ready too."""
@@ -161,6 +171,7 @@ class RayRunner:
 
     def _finish(self, outcome: Outcome) -> None:
         self._done.append(outcome)
+        self._metrics.finished(outcome, self._protocols.pop(outcome.task_id, ""))
         seen = self._task_seconds
         self._task_seconds = outcome.seconds if seen is None else 0.8 * seen + 0.2 * outcome.seconds
 
@@ -170,12 +181,15 @@ class RayRunner:
         for queued in lost.call.tasks:
             used = queued.attempts + 1 if counts else queued.attempts
             if used <= self.settings.retries:
+                self._metrics.retried()
                 self._queue.appendleft(replace(queued, attempts=used, alone=True))
                 continue
             message = _gave_up(lost, used, self.settings)
             name = lost.error.partition(":")[0]
             failure = Failure(lost.status, name, message, traceback=lost.error)
-            self._done.append(Outcome(queued.task.id, None, failure, attempts=used))
+            outcome = Outcome(queued.task.id, None, failure, attempts=used)
+            self._metrics.finished(outcome, self._protocols.pop(queued.task.id, ""))
+            self._done.append(outcome)
 
     # -- handing out ---------------------------------------------------------------------------
 
@@ -221,6 +235,11 @@ class RayRunner:
             if queued.task.affinity not in served:
                 return queued
         return window[0]
+
+
+def _protocol_of(task: Task) -> str:
+    """Return the name of the protocol that a task inverts; empty where it inverts none."""
+    return str(getattr(getattr(task.payload, "protocol", None), "name", ""))
 
 
 def _gave_up(lost: Lost, used: int, settings: RaySettings) -> str:

@@ -32,6 +32,8 @@ class RaySettings:
         Longest time for one task; None is no limit.
     retries
         How often a task runs again after its actor died or it passed the limit.
+    study
+        Label of the metrics, see `bmapest_ray.compute.ray_metrics`.
     """
 
     actors: int | None = None
@@ -40,6 +42,7 @@ class RaySettings:
     address: str | None = None
     time_limit_s: float | None = None
     retries: int = 2
+    study: str = ""
 
 
 @dataclass(frozen=True)
