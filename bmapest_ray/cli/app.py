@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bmapest_ray.cli.bench_command import bench_app
+from bmapest_ray.cli.study_command import study_app
 
 app = typer.Typer(
     name="bmapest",
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench_app, name="bench")
+app.add_typer(study_app, name="study")
 
 AnatomyOption = Annotated[str, typer.Option(help="mni152, or bids:DIR of probability maps.")]
 SubjectOption = Annotated[
@@ -85,9 +87,12 @@ def run(
         typer.Option("--override", "-o", help="key.sub=value over the study file; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on; finished jobs stay.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and count, run nothing.")] = (
-        False
-    ),
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: run failed jobs again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Jobs, time and memory; run nothing.")
+    ] = False,
     runner: Annotated[str | None, typer.Option(help="local (in this process) or ray.")] = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join, e.g. auto; none starts one here.")
@@ -98,7 +103,9 @@ def run(
     """Run a study, to learn which protocol measures the tissues best."""
     from bmapest_ray.cli.run_command import RunOptions, run_study_command
 
-    options = RunOptions(study, tuple(override or ()), resume, dry_run, runner, address, out, json)
+    options = RunOptions(
+        study, tuple(override or ()), resume, retry_failed, dry_run, runner, address, out, json
+    )
     raise typer.Exit(run_study_command(options))
 
 
@@ -215,20 +222,6 @@ def report(
     from bmapest_ray.cli.report_command import report_command
 
     report_command(directory, compare, json)
-
-
-@app.command()
-def rebuild(
-    directory: Annotated[Path, typer.Argument(help="A study's folder.")],
-    mlflow: Annotated[
-        str | None, typer.Option(help="URI of a server; the study's own file without.")
-    ] = None,
-    json: JsonOption = False,
-) -> None:
-    """Make MLflow's runs and the report again from a study's folder, e.g. after a server died."""
-    from bmapest_ray.cli.rebuild_command import rebuild_command
-
-    rebuild_command(directory, mlflow, json)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bmapest_ray.base.errors import BmapestError
+from bmapest_ray.base.errors import BmapestError, InvalidInput
 from bmapest_ray.cli.output import own_name, print_json, stdout_to_stderr
 from bmapest_ray.cli.progress import shown_progress
 from bmapest_ray.cli.run_output import answer_lines, dry_run_told, plan_lines, told_of
@@ -38,6 +38,7 @@ class RunOptions:
     study: str
     overrides: tuple[str, ...]
     resume: bool
+    retry_failed: bool
     dry_run: bool
     runner: str | None
     address: str | None
@@ -64,6 +65,10 @@ def run_study_command(options: RunOptions) -> int:
         from bmapest_ray.study.loading import load_study
         from bmapest_ray.study.plan import make_plan
 
+        if options.retry_failed and not options.resume:
+            raise InvalidInput(
+                "--retry-failed runs jobs of an earlier run again, got no --resume; add it"
+            )
         config = load_study(options.study, options.all_overrides)
         out = options.out or Path("runs") / config.name
         plan = make_plan(config)
@@ -105,6 +110,7 @@ def _run(
                     out,
                     runner=runner,
                     resume=options.resume,
+                    retry_failed=options.retry_failed,
                     tracker=tracker,
                     progress=progress,
                 )

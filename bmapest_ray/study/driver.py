@@ -58,6 +58,7 @@ class Driver:
         self._reports: dict[str, tuple[TrialRecord, list[JobRecord]]] = {}
         self._trials_done = 0
         self._started = time.monotonic()
+        self._looked = 0.0
 
     def run(self) -> StudyResult:
         """Run to the end; whatever stops it, the disk and the tracker are left in order."""
@@ -84,10 +85,19 @@ class Driver:
             if not self._active:
                 return
             record, trials = self._desk.collect(_POLL_S)
+            self._stop_if_cancelled()
             for trial in trials:
                 if record is not None:
                     self._take(trial, record)
             self._show()
+
+    def _stop_if_cancelled(self) -> None:
+        now = time.monotonic()
+        if now - self._looked > 1.0:
+            self._looked = now
+            if self._store.is_cancelled:
+                self._progress.message("cancelled by request")
+                raise KeyboardInterrupt
 
     def _hand_out(self, next_trial: Callable[[], ActiveTrial | None]) -> None:
         """Give the runner jobs, from running trials first, until it is full."""

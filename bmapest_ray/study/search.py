@@ -57,7 +57,7 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._name, self._config = name, config
-        self._distributions = {path: _distribution(d) for path, d in config.space.items()}
+        self._distributions = {path: distribution(d) for path, d in config.space.items()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study = optuna.create_study(
@@ -190,7 +190,8 @@ class Search:
         return Proposal(frozen.number, dict(frozen.params))
 
 
-def _distribution(dimension: Dimension) -> "optuna.distributions.BaseDistribution":
+def distribution(dimension: Dimension) -> "optuna.distributions.BaseDistribution":
+    """Return a dimension as Optuna names it."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(dimension, Choices):

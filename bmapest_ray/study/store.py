@@ -39,6 +39,9 @@ from bmapest_ray.study.table import read_parts, to_table, write_part
 if TYPE_CHECKING:
     import pandas as pd
 
+CANCEL_FILE = "cancel"
+"""A driver that finds this file in its study's folder stops as at Ctrl-C."""
+
 _FREE_TO_CHANGE = ("compute", "tracking", "question")
 """Sections of a study that decide no result, so that a resumed study may change them."""
 
@@ -97,6 +100,7 @@ class StudyStore:
         else:
             identity = {"id": uuid.uuid4().hex, "schema": SCHEMA_VERSION, "versions": _tool()}
             write_once(self._file("study.json"), json.dumps(identity, indent=1))
+        self._file(CANCEL_FILE).unlink(missing_ok=True)
         replace_text(self._file("study.yaml"), dump_study(config))
         return str(read_json(self._file("study.json"))["id"])
 
@@ -197,6 +201,11 @@ class StudyStore:
             with writing(self.root):
                 write_part(path, (r for r in map(self.job, missing) if r is not None))
             self._in_parts |= set(missing)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether someone asked the drivers to stop."""
+        return self._file(CANCEL_FILE).exists()
 
     def file(self, *parts: str) -> Path:
         """Return the path of something in the study's folder."""

@@ -90,7 +90,7 @@ class MlflowTracker:
         return (
             f"MLflow misses {missing} of {missing + state.written} entries"
             f" ({state.last_error or 'not written in time'}); the results on disk are complete, and"
-            " 'bmapest rebuild' tells MLflow what it misses"
+            " 'bmapest study rebuild' tells MLflow what it misses"
         )
 
     def study_started(self, study: StudyInfo) -> None:

@@ -177,7 +177,7 @@ def test_mlflow_is_rebuilt_from_the_folder_alone_and_only_once(
 
     capfd.readouterr()
     for _ in range(2):
-        out = told(["rebuild", str(finished)], capfd)
+        out = told(["study", "rebuild", str(finished)], capfd)
         assert "notes" not in out
         client = open_client(default_uri(finished))
         (experiment,) = (e for e in client.search_experiments() if e.name == "small")

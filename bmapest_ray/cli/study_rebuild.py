@@ -1,4 +1,4 @@
-"""``bmapest rebuild``: MLflow's runs and the report, made again from a study's folder."""
+"""``bmapest study rebuild``: what others keep of a study, made again from its folder."""
 
 from pathlib import Path
 
@@ -8,14 +8,33 @@ from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 
 def rebuild_command(directory: Path, uri: str | None, as_json: bool) -> None:
-    """Tell MLflow a study's whole story; what it knows already stays as it is."""
+    """Make Optuna's journal again, and tell MLflow a study's whole story.
+
+    What MLflow knows already stays as it is.
+    """
     with stdout_to_stderr():
+        trials = _rebuild_search(directory)
         written, problem = _rebuild(directory, uri)
     if as_json:
-        told = {"entries": written, "folder": str(directory), "uri": uri}
+        told = {"entries": written, "trials": trials, "folder": str(directory), "uri": uri}
         print_json(told | ({"notes": [problem]} if problem else {}))
         return
+    typer.echo(f"Optuna's journal has {trials} trials")
     typer.echo(problem or f"MLflow has all {written} entries of {directory}")
+
+
+def _rebuild_search(directory: Path) -> int:
+    from bmapest_ray.study.loading import load_study
+    from bmapest_ray.study.search_rebuild import rebuild_journal
+    from bmapest_ray.study.store import StudyStore
+
+    config = load_study(directory / "study.yaml")
+    store = StudyStore(directory)
+    store.open(config, resume=True)
+    try:
+        return rebuild_journal(config, store)
+    finally:
+        store.close()
 
 
 def _rebuild(directory: Path, uri: str | None) -> tuple[int, str]:
