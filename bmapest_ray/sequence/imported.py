@@ -9,6 +9,7 @@ import numpy as np
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.units import GYROMAGNETIC_RATIO_HZ_PER_T, t_per_m_to_mt_per_m
 from bmapest_ray.sequence.events import AdcReadout, Block
+from bmapest_ray.sequence.peaks import event_peaks
 from bmapest_ray.sequence.scanner import Scanner
 from bmapest_ray.sequence.score import Score
 from bmapest_ray.sequence.seq_file import SeqFile, read_seq
@@ -29,12 +30,13 @@ def pulseq(score: Score, *, file: str = "", sha256: str = "") -> None:
     if not file or not sha256:
         raise InvalidInput("pulseq needs file and sha256, got none; import the .seq file")
     seq = read_seq(Path(file), sha256)
+    for number, block in seq.blocks:
+        _check_limits(block, score.scanner, f"block {number} of {file}")
     _check_fov(seq, score)
     lines = _lines(seq, score.matrix, score.fov_m)
     images = _images(seq, lines, score)
     windows = iter(zip(lines, images, strict=True))
-    for number, block in seq.blocks:
-        _check_limits(block, score.scanner, f"block {number} of {file}")
+    for _, block in seq.blocks:
         if block.adc is None:
             score.play(block)
             continue
@@ -161,13 +163,7 @@ def _check_limits(block: Block, scanner: Scanner, where: str) -> None:
 
 
 def _check_gradient(event: Any, scanner: Scanner, where: str) -> None:  # noqa: ANN401
-    if event.type == "trap":
-        peak, slew = abs(event.amplitude), 0.0
-        if peak:
-            slew = peak / max(min(event.rise_time, event.fall_time), 1e-9)
-    else:
-        peak = float(np.abs(event.waveform).max())
-        slew = float(np.abs(np.diff(event.waveform) / np.diff(event.tt)).max(initial=0.0))
+    peak, slew = event_peaks(event)
     if peak > scanner.max_gradient_hz_per_m * 1.001:
         raise InvalidInput(
             f"{where} must be at most {t_per_m_to_mt_per_m(scanner.max_gradient_t_per_m):.4g} mT/m,"
