@@ -23,7 +23,9 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(study_app, name="study")
 app.add_typer(protocol_app, name="protocol")
 
-AnatomyOption = Annotated[str, typer.Option(help="mni152, or bids:DIR of probability maps.")]
+AnatomyOption = Annotated[
+    str, typer.Option(help="mni152, bids:DIR of probability maps, or brainweb:DIR as downloaded.")
+]
 SubjectOption = Annotated[
     str | None, typer.Option(help="Subject; needed where the anatomy has several.")
 ]
@@ -113,6 +115,7 @@ def run(
 
 @app.command()
 def invert(
+    context: typer.Context,
     anatomy: AnatomyOption = "mni152",
     subject: SubjectOption = None,
     matrix: MatrixOption = 64,
@@ -133,6 +136,12 @@ def invert(
         list[str] | None,
         typer.Option(help="name=number of the prior, e.g. strength=2; repeatable."),
     ] = None,
+    parametrisation: Annotated[
+        str, typer.Option(help="Unknowns of the fit: direct|mixture-pixel|mixture-tissue|...")
+    ] = "direct",
+    preset: Annotated[
+        str | None, typer.Option(help="Settings under the other options: paper (BMapEst), best.")
+    ] = None,
     posterior: Annotated[
         bool, typer.Option("--posterior", help="Also write standard deviations; needs --snr.")
     ] = False,
@@ -151,16 +160,18 @@ def invert(
 ) -> None:
     """Simulate one measurement of a known brain, estimate its maps from it, and score them."""
     from bmapest_ray.cli.invert_command import InvertOptions, invert_command
-    from bmapest_ray.cli.scene import DataOptions, SceneOptions
+    from bmapest_ray.cli.scene import DataOptions, SceneOptions, options_given
 
     data = DataOptions(data_engine, data_mixing, data_matrix, data_tissue, data_b0, data_b1)
     scene = SceneOptions(
         anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed,
-        tissue_table, data,
+        tissue_table, data, preset, options_given(context),
     )  # fmt: skip
     settings = tuple(prior_setting or ())
     invert_command(
-        InvertOptions(scene, signal, solver, start, prior, settings, posterior, out, json)
+        InvertOptions(
+            scene, signal, solver, start, prior, settings, posterior, out, json, parametrisation
+        )
     )
 
 

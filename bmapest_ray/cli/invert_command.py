@@ -35,6 +35,7 @@ class InvertOptions:
     posterior: bool
     out: Path | None
     json: bool
+    parametrisation: str = "direct"
 
 
 def invert_command(options: InvertOptions) -> None:
@@ -61,6 +62,7 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
     inversion = {
         "solver": options.solver,
         "start": options.start,
+        "parametrisation": options.parametrisation,
         "prior": options.prior,
         "prior_settings": numbers(options.prior_settings),
     }

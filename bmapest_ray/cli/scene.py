@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from bmapest_ray.base.errors import InvalidInput
 
 if TYPE_CHECKING:
+    import typer
+
     from bmapest_ray.study.config import StudyConfig
 
 
@@ -26,6 +28,21 @@ class DataOptions:
         return asdict(self)
 
 
+_PRESET_PATHS = {
+    "mixing": "mixing",
+    "snr": "noise.snr",
+    "b0": "fields.b0",
+    "b1": "fields.b1",
+    "tissue_table": "tissue_table",
+    "signal": "signal",
+    "solver": "inversion.solver",
+    "start": "inversion.start",
+    "prior": "inversion.prior",
+    "parametrisation": "inversion.parametrisation",
+}
+"""Options whose defaults yield to a preset, and where they are in a study."""
+
+
 @dataclass(frozen=True)
 class SceneOptions:
     """What is measured, and how; the options of the command line by their names."""
@@ -43,6 +60,9 @@ class SceneOptions:
     seed: int
     tissue_table: str = "paper-3t"
     data: DataOptions = field(default_factory=DataOptions)
+    preset: str | None = None
+    asked: frozenset[str] = frozenset()
+    """Options that were given, whose values stand above the preset's."""
 
     def study(self, **sections: Any) -> "StudyConfig":  # noqa: ANN401 - sections are plain data
         """Return the study that holds this scene as its only job.
@@ -60,7 +80,7 @@ class SceneOptions:
         from bmapest_ray.study.loading import parse_study
 
         return parse_study(
-            {
+            self._above_preset({
                 "name": "single",
                 "question": "What are the tissue maps of this slice?",
                 "anatomy": {
@@ -77,8 +97,21 @@ class SceneOptions:
                 "data": self.data.section(),
                 "noise": {"snr": self.snr, "seed": self.seed},
                 **sections,
-            }
-        )
+            })
+        )  # fmt: skip
+
+    def _above_preset(self, raw: dict[str, Any]) -> dict[str, Any]:
+        """Name the preset, and leave out what was not asked for."""
+        if self.preset is None:
+            return raw
+        for option, path in _PRESET_PATHS.items():
+            if option not in self.asked:
+                *sections, key = path.split(".")
+                section = raw
+                for name in sections:
+                    section = section.get(name, {})
+                section.pop(key, None)
+        return {**raw, "preset": self.preset}
 
     def _subject(self) -> str:
         from bmapest_ray.anatomy.catalog import open_anatomy
@@ -92,6 +125,16 @@ class SceneOptions:
             f"--subject must name one of {', '.join(subjects)} where an anatomy has several, got "
             "none; add it"
         )
+
+
+def options_given(context: "typer.Context") -> frozenset[str]:
+    """Return the names of the options that stand on the command line."""
+    given = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    }
+    return frozenset(given)
 
 
 def output_folder(out: Path | None, default: str) -> Path:

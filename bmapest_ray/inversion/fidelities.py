@@ -95,7 +95,7 @@ def channel_weights(
     else:
         weights = torch.full((len(channels),), 2.0 / (pixels * len(channels)), **kind)
     factors = torch.tensor(_extra_factors(channels, settings), **kind)
-    return weights * factors
+    return weights * factors * (pixels if settings.fft == "unnormalised" else 1)
 
 
 def sequence_of(image: str) -> str:

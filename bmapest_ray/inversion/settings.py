@@ -14,6 +14,7 @@ LOSSES = (
 )  # fmt: skip
 SIGNS = ("none", "auto", "search")
 SUPPORTS = ("auto", "all")
+FFTS = ("orthonormal", "unnormalised")
 WEIGHTINGS = ("auto", "whitened", "equal", "sequence-mean")
 
 
@@ -32,6 +33,9 @@ class SolverSettings:
         Weight of each channel: ``whitened`` by the noise level, ``equal`` (mean square error over
         all samples), ``sequence-mean`` (mean over a sequence's contrasts, summed over sequences,
         as in the paper); ``auto`` whitens where the noise level is known.
+    fft
+        ``unnormalised`` weighs the images as an FFT without norm scales them, by the number of
+        pixels; all that it changes is how large gradients are beside Adam's epsilon.
     contrast_weights
         Extra factors on the squared weight of named contrasts, e.g. ``(("dir[0]", 0.5),)``.
     max_iterations
@@ -70,6 +74,7 @@ class SolverSettings:
     name: str = "gauss-newton"
     loss: str = "auto"
     weighting: str = "auto"
+    fft: str = "orthonormal"
     contrast_weights: tuple[tuple[str, float], ...] = ()
     max_iterations: int | None = None
     inner_iterations: int = 10
@@ -92,6 +97,7 @@ class SolverSettings:
         require_choice("solver name", self.name, SOLVERS)
         require_choice("solver loss", self.loss, LOSSES)
         require_choice("solver weighting", self.weighting, WEIGHTINGS)
+        require_choice("solver fft", self.fft, FFTS)
         require_choice("solver signs", self.signs, SIGNS)
         require_choice("solver support", self.support, SUPPORTS)
         for field in ("max_iterations", "inner_iterations"):
@@ -126,6 +132,7 @@ PAPER_SOLVER = SolverSettings(
     name="adam",
     loss="magnitude",
     weighting="sequence-mean",
+    fft="unnormalised",
     learning_rate=0.01,
     max_iterations=501,
     signs="none",

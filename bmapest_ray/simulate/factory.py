@@ -14,6 +14,7 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.protocol import Chain, Protocol
 from bmapest_ray.sequence.score import Score
 from bmapest_ray.simulate.average import AverageOperator
+from bmapest_ray.simulate.average_coarse import CoarseAverageOperator
 from bmapest_ray.simulate.cache import CACHE_VERSION, FactorCache
 from bmapest_ray.simulate.chain import ChainModel, prepare_chain
 from bmapest_ray.simulate.exact import CompartmentOperator
@@ -241,7 +242,9 @@ def _operator(
             device=options.device,
             memory_budget_gb=options.memory_budget_gb,
         )
-    return AverageOperator(
+    coarse = scene.protocol.accuracy.probes == "mean"
+    average = CoarseAverageOperator if coarse else AverageOperator
+    return average(
         models,
         scene.table,
         scene.fields,

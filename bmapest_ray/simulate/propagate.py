@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from bmapest_ray.simulate.plan import Plan, RepetitionPlan, Transition
+from bmapest_ray.simulate.trains import find_trains
 
 _FROM_Z = (Transition.Z_TO_Z, Transition.Z_TO_PLUS)
 _CONJUGATE = (Transition.CONJ_TO_Z, Transition.CONJ_TO_PLUS)
@@ -77,6 +78,7 @@ class Propagator:
         self.dtype = dtype
         self.real_dtype = torch.float64 if dtype == torch.complex128 else torch.float32
         self.device = torch.device(device)
+        self._trains = find_trains(plan)
         self._steps = [self._step(rep) for rep in plan.repetitions]
 
     def _step(self, rep: RepetitionPlan) -> _Step:
@@ -105,8 +107,17 @@ class Propagator:
         parameters = parameters.to(self.real_dtype, self.device)
         z = torch.ones((1, parameters.n_points), dtype=self.dtype, device=self.device)
         plus = z[:0]
-        heard = []
-        for step in self._steps:
+        heard: list[torch.Tensor] = []
+        number = 0
+        while number < len(self._steps):
+            if number in self._trains:
+                train = self._trains[number]
+                emitted, z = train.play(z, parameters.t1_s, parameters.b1)
+                plus, number = z[:0], train.stop
+                heard.append(emitted)
+                continue
+            step = self._steps[number]
+            number += 1
             states = self._pulse(step, z, plus, parameters.b1)
             z, plus = states[: step.n_z], states[step.n_z :]
             if step.heard.numel():

@@ -28,6 +28,7 @@ from bmapest_ray.tissue.fields import Fields, make_fields
 from bmapest_ray.tissue.mixing import Mixing
 
 if TYPE_CHECKING:
+    from bmapest_ray.inversion.parametrisation import Parametrisation
     from bmapest_ray.inversion.prior_choice import Cohort, SampledPrior
     from bmapest_ray.simulate.factory import BuiltOperator
 
@@ -120,6 +121,8 @@ class JobCache:
             fields.digest,
             model.engine,
             model.tolerance,
+            model.sequence_fov_m,
+            model.voxel_fov_m,
         )
         return self._operators.get(key, lambda: self._build(protocol, model, fields, matrix, fov_m))
 
@@ -158,6 +161,29 @@ class JobCache:
             cohort = self._small.get(key, lambda: _cohort(part, solve, device))
         return make_prior(solve.prior, dict(solve.prior_settings), cohort)
 
+    def parametrisation(
+        self, part: AnatomyPart, solve: SolvePart, truth: TissueMaps, device: torch.device
+    ) -> "Parametrisation | None":
+        """Return the unknowns of a solve; None for the fractions themselves.
+
+        Parameters
+        ----------
+        truth
+            Where a single tissue is fitted, the others are known: the paper's ablation.
+        """
+        from bmapest_ray.inversion.parametrisations import NEEDS_COHORT, make_parametrisation
+
+        cohort = None
+        if solve.parametrisation in NEEDS_COHORT:
+            cohort = torch.stack([maps.fraction for maps in _others(part, solve)]).to(device)
+        return make_parametrisation(
+            solve.parametrisation,
+            dict(solve.parametrisation_settings),
+            cohort=cohort,
+            known=truth.fraction.to(device),
+            matrix=part.matrix,
+        )
+
     def _build(
         self, protocol: Protocol, model: ModelPart, fields: Fields, matrix: int, fov_m: float
     ) -> "BuiltOperator":
@@ -166,11 +192,11 @@ class JobCache:
         started = time.perf_counter()
         scene = Scene(
             protocol=protocol,
-            acquisition=VoxelGrid(matrix, fov_m),
+            acquisition=VoxelGrid(matrix, model.sequence_fov_m or fov_m),
             fields=fields,
             table=model.tissue_table,
             mixing=Mixing(model.mixing),
-            grid=VoxelGrid(model.matrix, fov_m),
+            grid=VoxelGrid(model.matrix, model.voxel_fov_m or fov_m),
         )
         options = EngineOptions(Engine(model.engine), model.tolerance, self.device)
         built = build_operator(scene, options, self._factors)

@@ -45,10 +45,31 @@ class AnatomyConfig(Section):
 
 
 class FieldsConfig(Section):
-    """Field maps: ``none``, ``analytic`` or a NIfTI file (B0 in Hz, B1 relative)."""
+    """Field maps: ``none``, ``analytic``, ``paper`` or a NIfTI file (B0 in Hz, B1 relative)."""
 
     b0: str = "analytic"
     b1: str = "analytic"
+
+
+class GraphConfig(Section):
+    """How finely states are followed, in place of what each protocol says; see `StateAccuracy`."""
+
+    min_state_mag: float = 5e-5
+    min_latent_signal: float = 5e-5
+    min_emitted_signal: float = 5e-4
+    probes: Literal["tissues", "mean"] = "tissues"
+
+
+class AcquisitionConfig(Section):
+    """What data and fit share beside the protocol; each default is the physical choice."""
+
+    sequence_fov_mm: float | None = Field(default=None, gt=0)
+    """Field of view that the sequence encodes; null is that of the anatomy."""
+    voxel_fov_mm: float | None = Field(default=None, gt=0)
+    """Width that the voxels are said to fill; null is that of the anatomy."""
+    diffusivity_times: float = Field(default=1.0, gt=0)
+    """Factor on every diffusion coefficient."""
+    graph: GraphConfig | None = None
 
 
 class NoiseConfig(Section):
@@ -175,9 +196,12 @@ class StudyConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     question: str = Field(min_length=1)
+    preset: str | None = None
+    """Settings under those of the study: a file of ``studies/presets`` by its name."""
     anatomy: AnatomyConfig = AnatomyConfig()
     protocols: tuple[str, ...] = Field(min_length=1)
     """Specifications (``t1inv,t2prep[1]``), preset names or YAML files."""
+    acquisition: AcquisitionConfig = AcquisitionConfig()
     fields: FieldsConfig = FieldsConfig()
     tissue_table: str = "paper-3t"
     mixing: str = "compartments"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from bmapest_ray.base.errors import InvalidInput, require_choice
+from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.threads import limit_threads
 from bmapest_ray.simulate.cache import default_directory
 from bmapest_ray.study.cache import JobCache
@@ -94,7 +94,7 @@ def run_job(
         seconds=solved.seconds,
         setup_seconds=cache.setup_seconds - setup_before,
         total_seconds=time.perf_counter() - started,
-        scan_time_s=spec.protocol.scan_time_s(spec.model.matrix, spec.anatomy.fov_m),
+        scan_time_s=spec.protocol.scan_time_s(spec.model.matrix, spec.sequence_fov_m),
         data=data.description,
     )
 
@@ -111,7 +111,6 @@ def _solve(
             f"prior '{solve.prior}' needs a noise level to weigh the data by, got noise-free data; "
             "add noise (--snr, noise.snr) or drop the prior"
         )
-    require_choice("inversion.parametrisation", solve.parametrisation, ("direct",))
     part = spec.anatomy
     maps = cache.truth(part, spec.model.matrix)  # only for the fields on its pixels
     built = cache.operator(spec.protocol, spec.model, maps, part.matrix, part.fov_m)
@@ -122,6 +121,7 @@ def _solve(
         solver=solve.solver,
         start=cache.start(part, solve).to(built.operator.device),
         prior=cache.prior(part, solve, built.operator.device),
+        parametrisation=cache.parametrisation(part, solve, data.truth, built.operator.device),
         preconditioner=_preconditioner(spec, cache, maps),
         constraints=solve.constraints,
         checkpoint=checkpoint,

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from bmapest_ray.base.errors import InvalidInput, MissingInput, closest
+from bmapest_ray.base.errors import InvalidInput, MissingInput, closest, require_choice
 from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.space import get, put
 
@@ -87,9 +87,35 @@ def parse_study(raw: Mapping[str, Any]) -> StudyConfig:
         For the first rule that is broken, as one sentence.
     """
     try:
-        return StudyConfig.model_validate(raw)
+        return StudyConfig.model_validate(with_preset(raw))
     except ValidationError as error:
         raise InvalidInput(_sentence(error)) from None
+
+
+def with_preset(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the preset that a study names under what the study says itself.
+
+    Raises
+    ------
+    InvalidInput
+        For an unknown preset; says the closest.
+    """
+    name = raw.get("preset")
+    if name is None:
+        return dict(raw)
+    folder = studies_folder() / "presets"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    path = folder / f"{require_choice('preset', str(name), known)}.yaml"
+    return _over(_read_mapping(path), raw)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _over(old or {}, value) if both else value
+    return merged
 
 
 def with_settings(config: StudyConfig, settings: Mapping[str, Any]) -> StudyConfig:

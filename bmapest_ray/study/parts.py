@@ -13,6 +13,7 @@ from bmapest_ray.anatomy.maps import subject_name
 from bmapest_ray.anatomy.nifti import content_sha256
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
+from bmapest_ray.inversion.parametrisations import NEEDS_COHORT, parametrisation_settings
 from bmapest_ray.inversion.prior_choice import check_settings, needs_cohort
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.study.config import DataConfig, InversionConfig, StudyConfig
@@ -68,6 +69,9 @@ def _read_splits(path: str | None, key: str) -> dict[str, list[str]]:
 def model_part(config: StudyConfig) -> ModelPart:
     """Return the model that is fitted."""
     table = tissue_table(config.tissue_table)
+    acquisition = config.acquisition
+    if acquisition.diffusivity_times != 1:
+        table = table.with_diffusivity_times(acquisition.diffusivity_times)
     return ModelPart(
         tissue_table=table,
         tissue=table.digest,
@@ -77,6 +81,8 @@ def model_part(config: StudyConfig) -> ModelPart:
         matrix=config.anatomy.matrix,
         engine=config.inversion.engine,
         tolerance=config.inversion.tolerance,
+        sequence_fov_m=_metres(acquisition.sequence_fov_mm),
+        voxel_fov_m=_metres(acquisition.voxel_fov_mm),
     )
 
 
@@ -94,7 +100,13 @@ def data_part(data: DataConfig, model: ModelPart) -> ModelPart:
         matrix=data.matrix or model.matrix,
         engine=data.engine,
         tolerance=model.tolerance,
+        sequence_fov_m=model.sequence_fov_m,
+        voxel_fov_m=model.voxel_fov_m,
     )
+
+
+def _metres(length_mm: float | None) -> float | None:
+    return None if length_mm is None else length_mm * 1e-3
 
 
 def tissue_table(name: str) -> TissueTable:
@@ -106,11 +118,13 @@ def tissue_table(name: str) -> TissueTable:
 
 def field_part(choice: str, key: str) -> FieldPart:
     """Return a field with the digest of its file."""
-    if choice in ("none", "analytic"):
+    if choice in ("none", "analytic", "paper"):
         return FieldPart(choice, choice)
     path = Path(choice)
     if not path.is_file():
-        raise MissingInput(f"{key} must be none, analytic or a file, got {choice}; correct it")
+        raise MissingInput(
+            f"{key} must be none, analytic, paper or a file, got {choice}; correct it"
+        )
     return FieldPart(str(path.resolve()), content_sha256(path))
 
 
@@ -139,7 +153,12 @@ def solve_part(
             f"prior '{inversion.prior}' needs at least {COHORT_MINIMUM} subjects other than "
             f"{subject}, {anatomy.spec} offers {len(others)}; use prior 'tv' or 'none'"
         )
-    uses_cohort = start == "cohort" or needs_cohort(inversion.prior)
+    _check_parametrisation(inversion, others)
+    uses_cohort = (
+        start == "cohort"
+        or needs_cohort(inversion.prior)
+        or inversion.parametrisation in NEEDS_COHORT
+    )
     used = tuple((n, anatomy.digest(n)) for n in others) if uses_cohort else ()
     return SolvePart(
         solver=solver_settings(inversion.solver, inversion.settings),
@@ -152,6 +171,18 @@ def solve_part(
         constraints=None if inversion.constraints == "auto" else inversion.constraints,
         cohort=used,
     )
+
+
+def _check_parametrisation(inversion: InversionConfig, others: Sequence[str]) -> None:
+    name = inversion.parametrisation
+    known = parametrisation_settings(name)
+    for key in inversion.parametrisation_settings:
+        require_choice(f"a setting of parametrisation '{name}'", key, known)
+    if name in NEEDS_COHORT and len(others) < COHORT_MINIMUM:
+        raise InvalidInput(
+            f"parametrisation '{name}' needs at least {COHORT_MINIMUM} other subjects, got "
+            f"{len(others)}; use direct"
+        )
 
 
 def solver_settings(name: str, settings: Mapping[str, Any]) -> SolverSettings:

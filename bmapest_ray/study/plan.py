@@ -185,7 +185,12 @@ def _protocols(config: StudyConfig) -> dict[str, PlannedProtocol]:
 
 def _planned(text: str, config: StudyConfig) -> tuple[str, PlannedProtocol]:
     protocol = parse_protocol(text)
-    seconds = protocol.scan_time_s(config.anatomy.matrix, config.anatomy.fov_mm * 1e-3)
+    acquisition = config.acquisition
+    if acquisition.graph is not None:
+        accuracy = replace(protocol.accuracy, **acquisition.graph.model_dump())
+        protocol = replace(protocol, accuracy=accuracy)
+    fov_mm = acquisition.sequence_fov_mm or config.anatomy.fov_mm
+    seconds = protocol.scan_time_s(config.anatomy.matrix, fov_mm * 1e-3)
     info = ProtocolInfo(protocol.name, protocol.digest, seconds, to_yaml(protocol))
     return protocol.name, PlannedProtocol(protocol, info)
 

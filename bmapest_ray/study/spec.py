@@ -59,10 +59,14 @@ class ModelPart:
     matrix: int
     engine: str = "auto"
     tolerance: float = 1e-4
+    sequence_fov_m: float | None = None
+    """Field of view that the sequence encodes; None is that of the anatomy."""
+    voxel_fov_m: float | None = None
+    """Width that the voxels fill; None is that of the anatomy."""
 
     def is_same_model(self, other: "ModelPart") -> bool:
         """Whether both describe one physics, whatever engine computes it."""
-        names = ("tissue", "mixing", "b0", "b1", "matrix")
+        names = ("tissue", "mixing", "b0", "b1", "matrix", "sequence_fov_m", "voxel_fov_m")
         return all(getattr(self, n) == getattr(other, n) for n in names)
 
 
@@ -118,6 +122,11 @@ class JobSpec:
         """Digest of how the maps are solved for, without whose maps they are."""
         solve = {**self.solve.__dict__, "cohort": bool(self.solve.cohort)}
         return digest([solve, self.model, self.signal])
+
+    @property
+    def sequence_fov_m(self) -> float:
+        """Width in metres of the field of view that the sequence encodes."""
+        return self.model.sequence_fov_m or self.anatomy.fov_m
 
     @property
     def affinity(self) -> str:
