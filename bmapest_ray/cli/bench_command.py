@@ -96,6 +96,25 @@ def inversion(
     typer.echo(f"table: {out / 'inversion.md'}")
 
 
+@bench_app.command("sequences")
+def sequences(
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+    subjects: Annotated[int | None, typer.Option(help="At most so many subjects.")] = None,
+) -> None:
+    """Invert the report subjects with five kinds of sequences, and write sequences.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.sequence_table import write_sequence_table
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write_sequence_table(anatomy, splits, out, subjects)
+    typer.echo(f"table: {out / 'sequences.md'}")
+
+
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:
     from rich.console import Console
     from rich.table import Table

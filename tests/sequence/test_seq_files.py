@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from plain_files import plain_epi, plain_gre, plain_tse
 
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.sequence.build import build_chain
@@ -45,75 +46,6 @@ def test_an_exported_chain_imports_as_the_same_sequence(name, tmp_path):
         assert math.cos(turn) == pytest.approx(1.0, abs=1e-6)
         assert ours.pulse.use == theirs.pulse.use
         assert ours.energy_t2_s == pytest.approx(theirs.energy_t2_s, rel=1e-4)
-
-
-def plain_limits(pp):
-    return pp.Opts(max_grad=30, grad_unit="mT/m", max_slew=150, slew_unit="T/m/s")
-
-
-def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, **write):
-    """A gradient echo by plain pypulseq calls, lines in a shuffled order."""
-    limits = plain_limits(pp)
-    seq = pp.Sequence(limits)
-    rf = pp.make_block_pulse(math.radians(15), duration=1e-3, system=limits, use="excitation")
-    gx = pp.make_trapezoid("x", flat_area=n / fov, flat_time=n * 20e-6, system=limits)
-    adc = pp.make_adc(n, duration=gx.flat_time, delay=gx.rise_time, system=limits)
-    pre = pp.make_trapezoid("x", area=-gx.area / 2, duration=1e-3, system=limits)
-    spoil = pp.make_trapezoid("z", area=4 / 8e-3, system=limits)
-    for line in np.random.default_rng(0).permutation(n):
-        gy = pp.make_trapezoid("y", area=(line - n // 2) / fov, duration=1e-3, system=limits)
-        seq.add_block(rf)
-        seq.add_block(pre, gy)
-        seq.add_block(gx, adc)
-        seq.add_block(spoil)
-        seq.add_block(pp.make_delay(5e-3))
-    seq.set_definition("FOV", [fov, fov, 8e-3])
-    seq.write(str(compatible_path), **write)
-
-
-def plain_epi(pp, path, n=MATRIX, fov=FOV_M):
-    limits = plain_limits(pp)
-    seq = pp.Sequence(limits)
-    rf = pp.make_block_pulse(math.pi / 2, duration=1e-3, system=limits, use="excitation")
-    gx = pp.make_trapezoid("x", flat_area=n / fov, flat_time=n * 10e-6, system=limits)
-    back = pp.make_trapezoid("x", flat_area=-n / fov, flat_time=n * 10e-6, system=limits)
-    adc = pp.make_adc(n, duration=gx.flat_time, delay=gx.rise_time, system=limits)
-    pre = pp.make_trapezoid("x", area=-gx.area / 2, system=limits, duration=1e-3)
-    down = pp.make_trapezoid("y", area=-n / 2 / fov, system=limits, duration=1e-3)
-    blip = pp.make_trapezoid("y", area=1 / fov, system=limits)
-    seq.add_block(rf)
-    seq.add_block(pre, down)
-    for line in range(n):
-        seq.add_block(back if line % 2 else gx, adc)
-        seq.add_block(blip)
-    seq.write(str(path))
-
-
-def plain_tse(pp, path, n=MATRIX, fov=FOV_M, echoes=4):
-    limits = plain_limits(pp)
-    seq = pp.Sequence(limits)
-    half = math.pi / 2
-    rf90 = pp.make_block_pulse(
-        half, duration=1e-3, phase_offset=half, system=limits, use="excitation"
-    )
-    rf180 = pp.make_block_pulse(math.pi, duration=1e-3, system=limits, use="refocusing")
-    gx = pp.make_trapezoid("x", flat_area=n / fov, flat_time=n * 20e-6, system=limits)
-    adc = pp.make_adc(
-        n, duration=gx.flat_time, delay=gx.rise_time, phase_offset=half, system=limits
-    )
-    pre = pp.make_trapezoid("x", area=gx.area / 2, duration=1e-3, system=limits)
-    crush = pp.make_trapezoid("z", area=1000, duration=1e-3, system=limits)
-    for shot in range(n // echoes):
-        seq.add_block(rf90)
-        seq.add_block(pre, crush)
-        for echo in range(echoes):
-            area = (echo * (n // echoes) + shot - n // 2) / fov
-            seq.add_block(rf180)
-            seq.add_block(pp.make_trapezoid("y", area=area, duration=1e-3, system=limits), crush)
-            seq.add_block(gx, adc)
-            seq.add_block(pp.make_trapezoid("y", area=-area, duration=1e-3, system=limits), crush)
-        seq.add_block(pp.make_delay(0.5))
-    seq.write(str(path))
 
 
 def test_a_plain_gradient_echo_imports(tmp_path):
