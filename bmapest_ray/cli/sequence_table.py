@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,7 +167,7 @@ def _text(rows: dict[str, list[SequenceRow]]) -> str:
 
 _HEADER = (
     "| protocol | images | scan time [s] | GM [dB] | WM [dB] | CSF [dB] | error [%] | "
-    "error [%] per minute | seconds | not converged |\n|---|---|---|---|---|---|---|---|---|---|\n"
+    "error [%] per minute | seconds | how it ended |\n|---|---|---|---|---|---|---|---|---|---|\n"
 )
 
 
@@ -175,9 +176,10 @@ def _line(row: SequenceRow) -> str:
     psnr = [_spread([job["psnr_db"][t] for job in jobs], 1) for t in TISSUES]
     errors = [_spread([100 * f(s) for s in row.found], 2) for f in (row.error, row.per_minute)]
     seconds = statistics.median(job["seconds"] for job in jobs)
-    unfinished = sum(job["status"] != "CONVERGED" for job in jobs)
+    ends = Counter(job["status"] for job in jobs)
+    ended = ", ".join(f"{count} {status.lower()}" for status, count in sorted(ends.items()))
     cells = [row.label, str(row.images), f"{row.scan_time_s:.1f}", *psnr, *errors]
-    return f"| {' | '.join([*cells, f'{seconds:.2f}', str(unfinished)])} |\n"
+    return f"| {' | '.join([*cells, f'{seconds:.2f}', ended])} |\n"
 
 
 def _spread(values: list[float], digits: int) -> str:
