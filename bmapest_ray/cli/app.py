@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bmapest_ray.cli.bench_command import bench_app
+from bmapest_ray.cli.design_command import design_app
 from bmapest_ray.cli.protocol_command import protocol_app
 from bmapest_ray.cli.study_command import study_app
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 app.add_typer(study_app, name="study")
 app.add_typer(protocol_app, name="protocol")
+app.add_typer(design_app, name="design")
 
 AnatomyOption = Annotated[
     str, typer.Option(help="mni152, bids:DIR of probability maps, or brainweb:DIR as downloaded.")

@@ -1,0 +1,1 @@
+"""Which protocol measures tissue fractions best: Cramer-Rao bounds, selection, optimisation."""
