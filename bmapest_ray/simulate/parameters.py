@@ -15,16 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.simulate.event_tensors import Course, EventTensors, Layout
 from bmapest_ray.simulate.events import EventTable
-from bmapest_ray.simulate.hearing import sample_index
-from bmapest_ray.simulate.plan import Plan, RepetitionPlan, Transition
+from bmapest_ray.simulate.parameter_graph import graph_steps, heard_samples
+from bmapest_ray.simulate.plan import Floats, Plan
 from bmapest_ray.simulate.propagate import pulse_factors
-
-_FROM_Z = (Transition.Z_TO_Z, Transition.Z_TO_PLUS)
-_CONJUGATE = (Transition.CONJ_TO_Z, Transition.CONJ_TO_PLUS)
-_SILENT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,31 +39,6 @@ class SpinPoints:
     position_m: Tensor
 
 
-@dataclass(frozen=True)
-class _Step:
-    """Indices of one repetition; sources count the states before, then their conjugates."""
-
-    source: Tensor
-    kind: Tensor
-    target: Tensor
-    n_z: int
-    states: slice
-    parent: Tensor
-    sign: Tensor
-    orphan_kt: Tensor
-    heard: Tensor
-
-
-@dataclass(frozen=True)
-class _Heard:
-    """Which emission is heard when; first axis ``hearing``; `event` is ``(hearing, sample)``."""
-
-    emission: Tensor
-    row: Tensor
-    event: Tensor
-    nominal_k: Tensor
-
-
 class ParametricChain:
     """Samples of pure points, differentiable in what is played and in the points.
 
@@ -86,20 +56,22 @@ class ParametricChain:
         self,
         table: EventTable,
         plan: Plan,
-        nyquist_per_m: np.ndarray[tuple[int], np.dtype[np.float64]],
+        nyquist_per_m: Floats,
         columns: Sequence[int] | None = None,
     ) -> None:
         self.table = table
         self.columns = tuple(range(table.matrix) if columns is None else columns)
         self.layout = Layout(table)
         self.nyquist_per_m = torch.from_numpy(np.asarray(nyquist_per_m))
-        self._steps = _steps(plan)
+        self._steps = graph_steps(plan)
         sizes = torch.tensor([s.states.stop - s.states.start for s in self._steps])
         self._repetition = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
         self._longitudinal = torch.cat(
             [torch.arange(int(n)) < s.n_z for n, s in zip(sizes, self._steps, strict=True)]
         )
-        self._heard = _hearings(self, plan)
+        self._heard = heard_samples(
+            table, plan, self.layout, self.nyquist_per_m.numpy(), self.columns
+        )
         self._counts = self._count()
 
     @property
@@ -218,86 +190,3 @@ class ParametricChain:
         phase = phase + events.adc_phase_rad[event][..., None]
         size = 2**0.5 * window[..., None] * fading * points.pd
         return torch.polar(size, phase) * magnetisation[heard.emission][:, None]
-
-
-def _steps(plan: Plan) -> list[_Step]:
-    steps, before, total, start = [], 1, 1, 0
-    for rep in plan.repetitions:
-        steps.append(_step(rep, before, total, start))
-        before, total = rep.n_longitudinal, rep.n_longitudinal + rep.n_transversal
-        start += total
-    return steps
-
-
-def _step(rep: RepetitionPlan, n_z_before: int, n_before: int, start: int) -> _Step:
-    n_states = rep.n_longitudinal + rep.n_transversal
-    parent = np.zeros(n_states, dtype=np.int64)
-    sign = np.zeros(n_states)
-    sources = []
-    for kind, edges in zip(Transition, rep.edges, strict=True):
-        source = edges.source + (0 if kind in _FROM_Z else n_z_before)
-        sources.append(source + (n_before if kind in _CONJUGATE else 0))
-        free = sign[edges.target] == 0  # the plainest transition has the first word
-        parent[edges.target[free]] = source[free]
-        sign[edges.target[free]] = -1.0 if kind in _CONJUGATE else 1.0
-    orphan = np.column_stack([rep.k_per_m, rep.tau_s]) * (sign == 0)[:, None]
-    kinds = [np.full(len(edges.source), kind) for kind, edges in enumerate(rep.edges)]
-    return _Step(
-        source=torch.from_numpy(np.concatenate(sources)),
-        kind=torch.from_numpy(np.concatenate(kinds)),
-        target=torch.from_numpy(np.concatenate([edges.target for edges in rep.edges])),
-        n_z=rep.n_longitudinal,
-        states=slice(start, start + n_states),
-        parent=torch.from_numpy(parent),
-        sign=torch.from_numpy(sign),
-        orphan_kt=torch.from_numpy(orphan),
-        heard=torch.from_numpy(rep.n_longitudinal + rep.heard),
-    )
-
-
-def _hearings(chain: ParametricChain, plan: Plan) -> _Heard:
-    table, nyquist = chain.table, chain.nyquist_per_m.numpy()
-    emissions, rows, places, nominals = [], [], [], []
-    emission = readout = 0
-    columns = np.array(chain.columns)
-    kx = (columns + 0.5 - table.matrix / 2) / table.fov_m
-    for number, (rep, states) in enumerate(zip(table.repetitions, plan.repetitions, strict=True)):
-        sampled = np.flatnonzero(rep.adc)
-        k_start = states.k_per_m[states.n_longitudinal + states.heard]
-        while sampled.size:
-            declared = table.readouts[readout]
-            events = sampled[: declared.samples][_picked(table, readout, columns)]
-            excess = np.abs(k_start[:, None] + rep.k_per_m[events]) - nyquist - 0.5
-            window = np.prod(1 / (1 + np.exp(np.clip(excess * 100, -60, 60))), axis=2)
-            audible = np.flatnonzero((window > _SILENT).any(axis=1))
-            emissions.append(emission + audible)
-            rows.append(np.full(len(audible), declared.image * table.matrix + declared.line))
-            flat = int(chain.layout.first[number]) + events
-            places.append(np.broadcast_to(flat, (len(audible), len(flat))))
-            ky = np.full(len(kx), (declared.line - table.matrix / 2) / table.fov_m)
-            nominal = np.column_stack([kx, ky])
-            nominals.append(np.broadcast_to(nominal, (len(audible), *nominal.shape)))
-            sampled = sampled[declared.samples :]
-            readout += 1
-        emission += len(states.heard)
-    return _Heard(
-        emission=torch.from_numpy(np.concatenate(emissions)),
-        row=torch.from_numpy(np.concatenate(rows)),
-        event=torch.from_numpy(np.concatenate(places)),
-        nominal_k=torch.from_numpy(np.concatenate(nominals)),
-    )
-
-
-def _picked(
-    table: EventTable, readout: int, columns: np.ndarray[tuple[int], np.dtype[np.int64]]
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return which samples of a readout lie at some kx."""
-    index = sample_index(table, readout)
-    if len(index) != table.matrix:
-        msg = (
-            f"a design needs readouts of {table.matrix} samples, got {len(index)}; read whole lines"
-        )
-        raise InvalidInput(msg)
-    place = np.empty(table.matrix, dtype=np.int64)
-    place[index] = np.arange(table.matrix)
-    return place[columns]
