@@ -13,7 +13,7 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.simulate.event_tensors import Layout
 from bmapest_ray.simulate.events import EventTable
 from bmapest_ray.simulate.hearing import sample_index
-from bmapest_ray.simulate.plan import Floats, Plan, RepetitionPlan, Transition
+from bmapest_ray.simulate.plan import Floats, Ints, Plan, RepetitionPlan, Transition
 
 _FROM_Z = (Transition.Z_TO_Z, Transition.Z_TO_PLUS)
 _CONJUGATE = (Transition.CONJ_TO_Z, Transition.CONJ_TO_PLUS)
