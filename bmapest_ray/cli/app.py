@@ -231,12 +231,15 @@ def report(
     compare: Annotated[
         tuple[str, str] | None, typer.Option(help="Two protocols to compare by name.")
     ] = None,
+    show: Annotated[
+        int, typer.Option(help="Subjects to solve once more for uncertainty and calibration.")
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Write the report of a study: one HTML file that works offline, and a Markdown summary."""
     from bmapest_ray.cli.report_command import report_command
 
-    report_command(directory, compare, json)
+    report_command(directory, compare, show, json)
 
 
 @app.command()

@@ -7,14 +7,14 @@ import typer
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 
-def report_command(directory: Path, pair: tuple[str, str] | None, as_json: bool) -> None:
+def report_command(directory: Path, pair: tuple[str, str] | None, show: int, as_json: bool) -> None:
     """Write a study's report and say what it says."""
     with stdout_to_stderr():
         from bmapest_ray.report.compare import compare, find, pair_sentence
         from bmapest_ray.report.html import sentence, write_report
         from bmapest_ray.report.load import load_evidence
 
-        evidence = load_evidence(directory)
+        evidence = load_evidence(directory, show)
         paths = write_report(evidence, directory, pair)
         said = [sentence(evidence)]
         if pair is not None:

@@ -119,7 +119,7 @@ def _run(
                     f"interrupted, what was finished is in {out}; go on with: "
                     f"{options.resume_command(out)}"
                 ) from None
-        files = _report(out, tracker)
+        files = _report(out, config, tracker)
         _wait_for(tracker, progress)
         return result, files, "" if tracker is None else tracker.problem
 
@@ -160,12 +160,13 @@ def _tracker(config: "StudyConfig", progress: "Progress") -> "Iterator[MlflowTra
             tracker.close(LAST_WAIT_S)
 
 
-def _report(out: Path, tracker: "MlflowTracker | None") -> dict[str, str]:
+def _report(out: Path, config: "StudyConfig", tracker: "MlflowTracker | None") -> dict[str, str]:
     """Write the report, keep it in MLflow, and say what is where."""
     from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME, write_report
     from bmapest_ray.report.load import load_evidence
 
-    paths = write_report(load_evidence(out), out)
+    show, deviations = config.output.shown_subjects, config.output.deviations
+    paths = write_report(load_evidence(out, show, deviations=deviations), out)
     files = {
         "folder": str(out),
         "results": str(out / "results"),

@@ -1,40 +1,18 @@
-"""Interactive charts of a report, as plotly figures that carry no colours of their own theme.
-
-Backgrounds are transparent and texts take the page's colour, so that one figure serves light, dark
-and paper. Protocols differ by colour and by marker or dash, so that colour is never needed alone.
-"""
+"""Interactive charts of a report: accuracy and scan time, subjects, convergence, calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bmapest_ray.figures.palette import OKABE_ITO, translucent
+from bmapest_ray.figures.chart_parts import Chart, chart, colour, dash, empty_figure, symbol
+from bmapest_ray.figures.palette import translucent
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart with what a reader who cannot see it is told.
-
-    Parameters
-    ----------
-    title
-        Heading.
-    description
-        What it shows, in a sentence.
-    json
-        The figure for plotly.js.
-    """
-
-    title: str
-    description: str
-    json: str
+MOST_LABELS = 10
+"""Points that are named where they stand; more are named in a legend."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +30,7 @@ def pareto(points: Sequence[Spread], score: str) -> Chart:
     """Accuracy against scan time; the front of what nothing beats in both is joined by a line."""
     import plotly.graph_objects as go
 
-    figure = _figure("scan time (s)", score)
+    figure = empty_figure("scan time (s)", score)
     front = sorted((p for p in points if p.on_front), key=lambda p: p.seconds)
     figure.add_trace(
         go.Scatter(
@@ -64,13 +42,15 @@ def pareto(points: Sequence[Spread], score: str) -> Chart:
             hoverinfo="skip",
         )
     )
+    few = len(points) <= MOST_LABELS
     for index, point in enumerate(points):
-        figure.add_trace(_pareto_point(index, point))
+        figure.add_trace(_pareto_point(index, point, named=few))
+    figure.update_layout(showlegend=not few)
     words = ", ".join(p.label for p in front)
-    return _chart(figure, "Accuracy against scan time", f"Not beaten in both: {words}.")
+    return chart(figure, "Accuracy against scan time", f"Not beaten in both: {words}.")
 
 
-def _pareto_point(index: int, point: Spread) -> "go.Scatter":
+def _pareto_point(index: int, point: Spread, *, named: bool) -> "go.Scatter":
     import plotly.graph_objects as go
 
     bars = None
@@ -86,11 +66,11 @@ def _pareto_point(index: int, point: Spread) -> "go.Scatter":
         x=[point.seconds],
         y=[point.mean],
         error_y=bars,
-        mode="markers+text",
+        mode="markers+text" if named else "markers",
         text=[point.label],
         textposition="top center",
         cliponaxis=False,
-        marker={"size": 12, "color": colour(index), "symbol": SYMBOLS[index % len(SYMBOLS)]},
+        marker={"size": 12, "color": colour(index), "symbol": symbol(index)},
         name=point.label,
     )
 
@@ -99,7 +79,7 @@ def boxes(values: Mapping[str, Mapping[str, float]], score: str) -> Chart:
     """One box per protocol and a point per subject, joined across protocols by subject."""
     import plotly.graph_objects as go
 
-    figure = _figure("", score)
+    figure = empty_figure("", score)
     subjects = sorted({subject for row in values.values() for subject in row})
     for subject in subjects if len(subjects) <= 100 else ():
         have = [label for label, row in values.items() if subject in row]
@@ -123,12 +103,12 @@ def boxes(values: Mapping[str, Mapping[str, float]], score: str) -> Chart:
                 jitter=0.3,
                 pointpos=0,
                 name=label,
-                marker={"color": colour(index), "symbol": SYMBOLS[index % len(SYMBOLS)]},
+                marker={"color": colour(index), "symbol": symbol(index)},
                 fillcolor=translucent(colour(index), 0.25),
             )
         )
     figure.update_layout(showlegend=False)
-    return _chart(
+    return chart(
         figure,
         "Over subjects",
         f"{len(subjects)} subjects per protocol; grey lines join a subject.",
@@ -139,7 +119,7 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], y: str, *, title:
     """Values over iterations, one line per protocol, on a logarithmic axis."""
     import plotly.graph_objects as go
 
-    figure = _figure("iteration", y)
+    figure = empty_figure("iteration", y)
     for index, (label, points) in enumerate(lines.items()):
         figure.add_trace(
             go.Scatter(
@@ -147,116 +127,72 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], y: str, *, title:
                 y=[value for _, value in points],
                 mode="lines+markers",
                 name=label,
-                line={"color": colour(index), "dash": DASHES[index % len(DASHES)]},
-                marker={"size": 5, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+                line={"color": colour(index), "dash": dash(index)},
+                marker={"size": 5, "symbol": symbol(index)},
             )
         )
-    figure.update_yaxes(type="log", exponentformat="power")
-    return _chart(figure, title, f"{y} against the iteration, for {', '.join(lines)}.")
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    longest = max((points[-1][0] for points in lines.values() if points), default=0)
+    figure.update_xaxes(dtick=1 if longest <= 10 else None)
+    return chart(figure, title, f"{y} against the iteration, for {', '.join(lines)}.")
 
 
-def search_history(trials: Mapping[str, Sequence[tuple[int, float]]], objective: str) -> Chart:
-    """Objective of each search trial in the order of asking, one marker kind per protocol."""
+def differences(values: Mapping[str, float], mean: float, y: str, *, names: str) -> Chart:
+    """One point per subject: how far the first of two protocols is ahead of the second."""
     import plotly.graph_objects as go
 
-    figure = _figure("trial", objective)
-    for index, (label, points) in enumerate(trials.items()):
+    figure = empty_figure("subject", y)
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    figure.add_trace(
+        go.Scatter(
+            x=[f"sub-{subject}" for subject, _ in ordered],
+            y=[value for _, value in ordered],
+            mode="markers",
+            marker={"size": 11, "color": colour(0)},
+            name=names,
+        )
+    )
+    figure.add_hline(y=0, line={"color": "#888888"})
+    figure.add_hline(y=mean, line={"color": colour(1), "dash": "dash"})
+    ahead = sum(value > 0 for value in values.values())
+    return chart(
+        figure,
+        "Subject by subject",
+        f"{names}, subject by subject: above zero for {ahead} of {len(values)}; the dashed line is "
+        "the mean.",
+    )
+
+
+def calibration(
+    nominal: Sequence[float], covered: Mapping[str, Sequence[float]], subjects: int
+) -> Chart:
+    """Share of true fractions inside intervals of every size; on the line they are honest."""
+    import plotly.graph_objects as go
+
+    figure = empty_figure("stated probability", "share of true fractions inside")
+    figure.add_trace(
+        go.Scatter(
+            x=[0, 1], y=[0, 1], mode="lines", name="ideal", line={"color": "#888888", "dash": "dot"}
+        )
+    )
+    for index, (label, shares) in enumerate(covered.items()):
         figure.add_trace(
             go.Scatter(
-                x=[number for number, _ in points],
-                y=[value for _, value in points],
-                mode="markers",
+                x=list(nominal),
+                y=list(shares),
+                mode="lines+markers",
                 name=label,
-                marker={"color": colour(index), "symbol": SYMBOLS[index % len(SYMBOLS)]},
+                line={"color": colour(index), "dash": dash(index)},
+                marker={"size": 7, "symbol": symbol(index)},
             )
         )
-    return _chart(figure, "Search history", "Objective of each search trial.")
-
-
-def bars(values: Mapping[str, float], x: str, *, title: str, description: str) -> Chart:
-    """Horizontal bars, the largest at the top."""
-    import plotly.graph_objects as go
-
-    figure = _figure(x, "")
-    names = sorted(values, key=lambda name: values[name])
-    figure.add_trace(
-        go.Bar(
-            x=[values[name] for name in names],
-            y=names,
-            orientation="h",
-            marker={"color": colour(0)},
-        )
-    )
-    return _chart(figure, title, description)
-
-
-def parallel(columns: Mapping[str, Sequence[float | str]], colour_by: str) -> Chart:
-    """Parallel coordinates: one line per trial through its settings to its objective."""
-    import plotly.graph_objects as go
-
-    dimensions = [_dimension(name, values) for name, values in columns.items()]
-    figure = go.Figure(
-        go.Parcoords(
-            dimensions=dimensions,
-            line={"color": list(columns[colour_by]), "colorscale": "Cividis", "showscale": True},
-        )
-    )
-    figure.update_layout(**_layout())
-    return _chart(
+    figure.update_xaxes(range=[0, 1])
+    figure.update_yaxes(range=[0, 1.02])
+    who = "1 subject" if subjects == 1 else f"{subjects} subjects"
+    return chart(
         figure,
-        "Settings and objective",
-        "One line per search trial through its settings; drag along an axis to filter.",
+        "Calibration",
+        f"How often the true fraction lies in the interval that should hold it, over the head of "
+        f"{who}: above the dotted line the stated deviations are too wide, below it too narrow. "
+        "They ignore that fractions stay between 0 and 1, so they are wide where that binds.",
     )
-
-
-def _dimension(name: str, values: Sequence[float | str]) -> dict[str, Any]:
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return {"label": name, "values": list(values)}
-    texts = [str(value) for value in values]
-    levels = sorted(set(texts))
-    return {
-        "label": name,
-        "values": [levels.index(text) for text in texts],
-        "tickvals": list(range(len(levels))),
-        "ticktext": levels,
-    }
-
-
-def colour(index: int) -> str:
-    """Return the colour of the protocol at a place in the table."""
-    return OKABE_ITO[index % len(OKABE_ITO)]
-
-
-@cache
-def plotly_javascript() -> str:
-    """Return plotly.js itself, to be put into a page once."""
-    from plotly.offline import get_plotlyjs
-
-    return str(get_plotlyjs())
-
-
-def _chart(figure: "go.Figure", title: str, description: str) -> Chart:
-    return Chart(title, description, str(figure.to_json()))
-
-
-def _figure(x: str, y: str) -> "go.Figure":
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    grid = {"gridcolor": "rgba(128,128,128,0.25)", "zerolinecolor": "rgba(128,128,128,0.5)"}
-    figure.update_layout(**_layout())
-    figure.update_xaxes(title=x, **grid)
-    figure.update_yaxes(title=y, **grid)
-    return figure
-
-
-def _layout() -> dict[str, Any]:
-    return {
-        "template": "none",
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "margin": {"l": 70, "r": 20, "t": 20, "b": 60},
-        "font": {"family": "system-ui, sans-serif", "size": 14},
-        "legend": {"orientation": "h", "y": 1.08},
-        "height": 420,
-    }

@@ -10,6 +10,10 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 
 FRACTION_MAP = "gray"
 DIFFERENCE_MAP = "PuOr"
+DEVIATION_MAP = "cividis"
+
+TISSUE_COLOURS = {"GM": "#E69F00", "WM": "#56B4E9", "CSF": "#CC79A7"}
+"""Of Okabe & Ito: apart for every kind of colour vision, on black and on grey images."""
 
 
 @cache

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bmapest_ray.base.units import t_per_m_to_mt_per_m
-from bmapest_ray.figures.charts import Chart, colour
+from bmapest_ray.figures.chart_parts import Chart, colour
 from bmapest_ray.figures.sequence_view import (
     AXES,
     AXIS_COLOURS,

@@ -1,13 +1,17 @@
 """All that a report is made of, gathered from a study's results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from bmapest_ray.report.compare import Measured, rank
 from bmapest_ray.study.records import JobRecord, TrialRecord
+from bmapest_ray.study.showcase import Shown
 from bmapest_ray.study.status import Stage
 from bmapest_ray.study.summary import ObjectiveOf, StudyResult, per_subject, score_of
+
+MOST_SHOWN = 5
+"""Protocols whose maps are shown, best first."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,10 @@ class Evidence:
         The objective in words and its unit.
     higher_is_better
         Direction of the objective.
+    importances
+        Protocol -> searched setting -> share of the objective's variance.
+    shown
+        Jobs whose fit and uncertainty are shown, by their ids.
     """
 
     result: StudyResult
@@ -37,6 +45,8 @@ class Evidence:
     score: str
     unit: str
     higher_is_better: bool
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shown: Mapping[str, Shown] = field(default_factory=dict)
 
     @property
     def measured(self) -> list[Measured]:
@@ -62,21 +72,33 @@ class Evidence:
             for row in self.result.protocols
         }
 
-    def typical_subject(self) -> str | None:
-        """Return the subject with maps whose objective under the best protocol is most median."""
+    def typical_subjects(self, count: int) -> list[str]:
+        """Return subjects with maps, those nearest the median under the best protocol first."""
         if not self.ranked:
-            return None
+            return []
         best = self.ranked[0]
         with_maps = {job.subject for job in self.jobs.get(best.label, ()) if job.files}
         choice = [s for s in best.by_subject if s in with_maps] or list(best.by_subject)
         middle = median(best.by_subject.values())
-        return min(choice, key=lambda subject: abs(best.by_subject[subject] - middle))
+        choice.sort(key=lambda subject: abs(best.by_subject[subject] - middle))
+        return choice[:count]
 
-    def typical_job(self, label: str) -> JobRecord | None:
-        """Return the first job of the typical subject that left maps."""
-        subject = self.typical_subject()
-        having = (job for job in self.jobs.get(label, ()) if job.subject == subject and job.files)
-        return next(having, None)
+    def typical_job(self, label: str, place: int = 0) -> JobRecord | None:
+        """Return the first job of a typical subject that left maps."""
+        for subject in self.typical_subjects(place + 1)[place:]:
+            for job in self.jobs.get(label, ()):
+                if job.subject == subject and job.files:
+                    return job
+        return None
+
+    def jobs_to_show(self, subjects: int) -> list[JobRecord]:
+        """Return one job per protocol and typical subject, best protocols first."""
+        chosen = [
+            self.typical_job(row.label, place)
+            for place in range(subjects)
+            for row in self.ranked[:MOST_SHOWN]
+        ]
+        return [job for job in chosen if job is not None]
 
     def search_trials(self) -> dict[str, list[TrialRecord]]:
         """Return protocol -> its search trials that have a value, best protocol first."""

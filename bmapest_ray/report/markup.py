@@ -1,16 +1,10 @@
 """Small pieces of HTML, every text escaped."""
 
-import base64
-import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
-from bmapest_ray.figures.charts import Chart, plotly_javascript
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from bmapest_ray.figures.chart_parts import Chart, plotly_javascript
 
 
 def table(
@@ -43,16 +37,9 @@ def chart(name: str, drawn: Chart) -> str:
     )
 
 
-def picture(image: "Image", description: str) -> str:
-    """Return an image that is part of the page."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    code = base64.b64encode(buffer.getvalue()).decode()
-    text = escape(description)
-    return (
-        f'<figure><img src="data:image/png;base64,{code}" alt="{text}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
+def paragraph(text: str) -> str:
+    """Return a paragraph."""
+    return f"<p>{escape(text)}</p>"
 
 
 def section(name: str, title: str, *parts: str) -> str:
@@ -84,7 +71,8 @@ def page(title: str, top: str, sections: Sequence[tuple[str, str, str]]) -> str:
     shown = [(name, heading, html) for name, heading, html in sections if html]
     links = "".join(f'<a href="#{name}">{escape(heading)}</a>' for name, heading, _ in shown)
     here = files("bmapest_ray.report")
-    style, script = ((here / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    names = ("page.css", "page.js", "maps.js")
+    style, script, maps = ((here / name).read_text("utf-8") for name in names)
     body = "".join(section(name, heading, html) for name, heading, html in shown)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -93,5 +81,5 @@ def page(title: str, top: str, sections: Sequence[tuple[str, str, str]]) -> str:
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
         '<button id="theme" type="button">Light / dark</button>'
         f'{top}<nav aria-label="Contents">{links}</nav>{body}</main>'
-        f"<script>{plotly_javascript()}</script><script>{script}</script></body></html>\n"
+        f"<script>{plotly_javascript()}</script><script>{script}</script><script>{maps}</script></body></html>\n"
     )

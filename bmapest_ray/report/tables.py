@@ -55,7 +55,7 @@ def protocols(evidence: Evidence, tissue_score: str = "psnr_db") -> TextTable:
             "protocol",
             f"objective{unit}",
             "95 % interval",
-            *(f"{tissue} {tissue_score}" for tissue in TISSUES),
+            *(f"{tissue} {score_heading(tissue_score)}" for tissue in TISSUES),
             "scan time",
             "n",
             "jobs",
@@ -84,11 +84,17 @@ def _protocol(row: ProtocolSummary, measured: Measured, score: str) -> tuple[str
     )
 
 
-def statistic_text(value: Statistic | None) -> str:
+def score_heading(score: str) -> str:
+    """Write a score's name for a heading."""
+    return "PSNR (dB)" if score == "psnr_db" else score.replace("_", " ")
+
+
+def statistic_text(value: Statistic | None, digits: int = 2) -> str:
     """Write mean and sd."""
     if value is None:
         return "-"
-    return f"{value.mean:.2f}" + ("" if value.sd is None else f" ± {value.sd:.2f}")
+    sd = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
+    return f"{value.mean:.{digits}f}{sd}"
 
 
 def tests(evidence: Evidence) -> TextTable | None:
@@ -113,6 +119,20 @@ def tests(evidence: Evidence) -> TextTable | None:
             "The best protocol against each other one, paired over subjects: Wilcoxon signed-rank "
             "test, matched-pairs rank-biserial effect size, percentile bootstrap interval."
         ),
+    )
+
+
+def asked_pair(evidence: Evidence, row: Comparison) -> TextTable:
+    """Give the test of two protocols that were named beforehand: one test, no correction."""
+    unit = f" ({evidence.unit})" if evidence.unit else ""
+    names = ("comparison", f"difference{unit}", "95 % interval", "effect size", "n", "p")
+    header = (*names, "scan time")
+    cells = comparison_cells(row)
+    return TextTable(
+        header,
+        [(*cells[:6], cells[7])],
+        "One test that was asked for by name, without correction: valid if this pair was chosen "
+        "before the results were seen.",
     )
 
 
@@ -145,12 +165,16 @@ def all_scores(evidence: Evidence) -> TextTable:
     rows = [
         (
             f"{row.label}, {tissue}",
-            *(statistic_text(row.scores.get(tissue, {}).get(name)) for name in names),
+            *(
+                statistic_text(row.scores.get(tissue, {}).get(name), 2 if name == "psnr_db" else 3)
+                for name in names
+            ),
         )
         for row in evidence.result.protocols
         for tissue in TISSUES
     ]
-    return TextTable(("protocol, tissue", *names), rows, "All scores, mean ± sd over subjects.")
+    header = ("protocol, tissue", *map(score_heading, names))
+    return TextTable(header, rows, "All scores, mean ± sd over subjects.")
 
 
 def settings(evidence: Evidence) -> TextTable | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -34,8 +33,7 @@ def check_fractions(fractions: torch.Tensor, tissues: int, matrix: int) -> None:
             f"{tuple(fractions.shape)}; resample the maps to the operator's grid"
         )
         raise InvalidInput(msg)
-    # one NaN or infinity makes the sum so, and a sum needs no temporary array
-    if not math.isfinite(float(fractions.detach().sum())):
+    if not bool(torch.isfinite(fractions.detach()).all()):
         msg = "fractions must be finite, got NaN or infinity; mask or fill these voxels first"
         raise InvalidInput(msg)
 

@@ -189,6 +189,11 @@ class OutputConfig(Section):
 
     maps: bool = True
     """NIfTI maps of every job."""
+    shown_subjects: int = Field(default=1, ge=0)
+    """Typical subjects whose reported fits are solved once more at the end, to show maps over
+    iterations; 0 shows none."""
+    deviations: bool = False
+    """Also show standard deviations of those subjects' maps, which takes much longer."""
 
 
 class StudyConfig(Section):

@@ -22,6 +22,7 @@ from bmapest_ray.tissue.mixing import Mixing
 if TYPE_CHECKING:
     from bmapest_ray.anatomy.maps import TissueMaps
     from bmapest_ray.inversion.checkpoint import Checkpoint
+    from bmapest_ray.inversion.drive import Callback
     from bmapest_ray.inversion.ports import LinearModel
     from bmapest_ray.inversion.result import Inversion, Step
 
@@ -49,7 +50,10 @@ def work(spec: JobSpec, state: dict[str, Any]) -> JobResult:
 
 
 def run_job(
-    spec: JobSpec, cache: JobCache | None = None, checkpoint_dir: str | Path | None = None
+    spec: JobSpec,
+    cache: JobCache | None = None,
+    checkpoint_dir: str | Path | None = None,
+    callback: "Callback | None" = None,
 ) -> JobResult:
     """Simulate, estimate and score.
 
@@ -61,6 +65,8 @@ def run_job(
         Operators and maps that earlier jobs of this process left.
     checkpoint_dir
         Where the solve keeps its state, so that a job that lost its worker goes on.
+    callback
+        Looks on after every iteration; returning False stops the fit.
 
     Returns
     -------
@@ -77,7 +83,7 @@ def run_job(
     cache = cache or JobCache(folder=default_directory())
     started, setup_before = time.perf_counter(), cache.setup_seconds
     data = simulate_data(spec, cache)
-    solved = _solve(spec, cache, data, checkpoint_dir)
+    solved = _solve(spec, cache, data, checkpoint_dir, callback)
     has_maps = solved.status.has_maps
     maps = solved.maps.detach().cpu()
     return JobResult(
@@ -100,7 +106,11 @@ def run_job(
 
 
 def _solve(
-    spec: JobSpec, cache: JobCache, data: SimulatedData, checkpoint_dir: str | Path | None
+    spec: JobSpec,
+    cache: JobCache,
+    data: SimulatedData,
+    checkpoint_dir: str | Path | None,
+    callback: "Callback | None" = None,
 ) -> "Inversion":
     from bmapest_ray.inversion.solve import invert
     from bmapest_ray.simulate.measurement import Signal, measure
@@ -124,6 +134,7 @@ def _solve(
         parametrisation=cache.parametrisation(part, solve, data.truth, built.operator.device),
         preconditioner=_preconditioner(spec, cache, maps),
         constraints=solve.constraints,
+        callback=callback,
         checkpoint=checkpoint,
     )
     if checkpoint is not None:

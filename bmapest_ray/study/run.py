@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.driver import Driver
+from bmapest_ray.study.inputs import write_inputs
 from bmapest_ray.study.loading import to_dict
 from bmapest_ray.study.notify import Notifier, Silent
 from bmapest_ray.study.plan import make_plan
@@ -66,6 +67,7 @@ def run_study(
             runner=dict(runner.describe()),
             resumed=resume,
         )
+        write_inputs(study)
         return Driver(plan, store, study, runner, Notifier(tracker), progress or Silent()).run()
     finally:
         store.close()

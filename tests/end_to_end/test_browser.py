@@ -36,6 +36,7 @@ search: {n_trials: 2, space: {inversion.settings.inner_iterations: [4, 8]}}
 compute: {runner: local}
 """
 WAIT_S = 60.0
+FRACTIONS = "figure.maps[data-kind=fraction] canvas[data-layer]"
 
 
 @pytest.fixture(scope="module")
@@ -233,9 +234,8 @@ def test_the_report_works_from_the_disk_without_network_or_errors(
     assert charts
     assert all(chart.find_elements("css selector", ".main-svg") for chart in charts)
     assert "n = 1: no test" in text_of(browser)
-    images = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
-    assert images
-    assert min(images) > 300
+    wait_until(lambda: browser.execute_script("return document.documentElement.dataset.maps"))
+    assert painted(browser, "fraction") == len(browser.find_elements("css selector", FRACTIONS))
     keep(browser, "report-light")
 
     before = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
@@ -247,3 +247,38 @@ def test_the_report_works_from_the_disk_without_network_or_errors(
 
     assert [row for row in browser.get_log("browser") if row["level"] == "SEVERE"] == []
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requested(browser))
+
+
+def painted(browser: Any, kind: str) -> int:
+    """How many maps of a kind show more than one colour."""
+    script = """
+      const several = (canvas) => {
+        const pen = canvas.getContext("2d");
+        const bytes = pen.getImageData(0, 0, canvas.width, canvas.height).data;
+        return new Set(bytes.filter((_, i) => i % 4 === 0)).size > 1;
+      };
+      const found = document.querySelectorAll(`figure.maps[data-kind=${arguments[0]}] td canvas`);
+      return [...found].filter(several).length;
+    """
+    return int(browser.execute_script(script, kind))
+
+
+def test_one_window_and_one_voxel_serve_all_maps(study: Path, browser: Any) -> None:
+    browser.get((study / "report.html").as_uri())
+    wait_until(lambda: browser.execute_script("return document.documentElement.dataset.maps"))
+    pixels = "return [...document.querySelectorAll(arguments[0])].map(c => c.toDataURL())"
+    before = browser.execute_script(pixels, FRACTIONS)
+    slider = browser.find_element("css selector", "figure.maps[data-kind=fraction] [data-set=high]")
+    for _ in range(40):
+        slider.send_keys("\ue012")  # left arrow: the white end of the window falls
+    after = browser.execute_script(pixels, FRACTIONS)
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+    block = browser.find_element("css selector", "figure.maps[data-kind=error]")
+    block.send_keys("\ue014")  # right arrow marks a voxel, in every block
+    values = "return [...document.querySelectorAll('figure.maps .value')].map(v => v.textContent)"
+    wait_until(lambda: any(text.strip() for text in browser.execute_script(values)))
+    told = [text for text in browser.execute_script(values) if text.strip()]
+    overlays = browser.find_elements("css selector", "figure.maps[data-kind=overlay] td canvas")
+    maps = browser.find_elements("css selector", "figure.maps td canvas")
+    assert len(told) == len(maps) - len(overlays)

@@ -6,9 +6,16 @@ import nibabel
 import numpy as np
 
 from bmapest_ray.base.tissues import TISSUES
+from bmapest_ray.figures.job_panel import read_maps
 from bmapest_ray.report.evidence import Evidence
+from bmapest_ray.study.answer import write_result
+from bmapest_ray.study.config import SearchConfig
+from bmapest_ray.study.inputs import write_inputs
 from bmapest_ray.study.records import JobRecord, ProtocolInfo, StudyInfo, TrialKey, TrialRecord
+from bmapest_ray.study.search_importance import importances
+from bmapest_ray.study.showcase import Shown
 from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
+from bmapest_ray.study.store import StudyStore
 from bmapest_ray.study.summary import (
     ProtocolSummary,
     StudyResult,
@@ -17,12 +24,23 @@ from bmapest_ray.study.summary import (
     score_table,
     statistic,
 )
+from bmapest_ray.study.table import write_part
 
 GAIN_DB = {"t1inv": 0.0, "t2prep": -3.0, "t1inv,t2prep": 4.0, "t2star": -6.0}
+SEARCH = SearchConfig.model_validate(
+    {
+        "space": {
+            "inversion.settings.damping": {"low": 0.0, "high": 1.0},
+            "inversion.settings.signs": ["auto", "none"],
+        }
+    }
+)
 SECONDS = {"t1inv": 48.3, "t2prep": 44.9, "t1inv,t2prep": 93.2, "t2star": 50.0}
 
 
-def make_job(directory: Path, label: str, subject: int, draw: int, *, maps: bool) -> JobRecord:
+def make_job(
+    directory: Path, label: str, subject: int, draw: int, *, maps: bool, matrix: int = 32
+) -> JobRecord:
     random = np.random.default_rng([subject, draw, list(GAIN_DB).index(label)])
     base = 28 + 2 * np.sin(subject) + GAIN_DB[label] + random.normal(0, 0.3)
     name = f"{subject:02d}-{draw}-{list(GAIN_DB).index(label)}"
@@ -45,12 +63,14 @@ def make_job(directory: Path, label: str, subject: int, draw: int, *, maps: bool
             {"iteration": i, "objective": 10.0 ** (3 - i / 2), "seconds": 0.1 * i}
             for i in range(12)
         ),
-        files=write_maps(directory, name, random) if maps else {},
+        files=write_maps(directory, name, random, matrix) if maps else {},
     )
 
 
-def write_maps(directory: Path, name: str, random: np.random.Generator) -> dict[str, str]:
-    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+def write_maps(
+    directory: Path, name: str, random: np.random.Generator, matrix: int = 32
+) -> dict[str, str]:
+    y, x = np.mgrid[-1 : 1 : matrix * 1j, -1 : 1 : matrix * 1j]
     files = {}
     for index, tissue in enumerate(TISSUES):
         truth = np.exp(-4 * ((x - 0.3 * index + 0.3) ** 2 + y**2))
@@ -67,12 +87,33 @@ def objective(job: JobRecord) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
+def make_shown(directory: Path, job: JobRecord) -> Shown:
+    """What is shown of a job whose deviations are as large as its errors: 0.03."""
+    frames = read_maps(job, directory)
+    assert frames is not None
+    std = np.full_like(frames, 0.03)
+    return Shown(job.id, {"protocol": job.protocol}, (0, 1), np.stack([frames] * 2), frames[0], std)
+
+
 def make_evidence(
-    directory: Path, *, subjects: int = 10, draws: int = 1, trials: int = 8, maps: bool = True
+    directory: Path,
+    *,
+    subjects: int = 10,
+    draws: int = 1,
+    trials: int = 8,
+    maps: bool = True,
+    matrix: int = 32,
 ) -> Evidence:
     jobs = {
         label: [
-            make_job(directory, label, subject, draw, maps=maps and subject < 3 and draw == 0)
+            make_job(
+                directory,
+                label,
+                subject,
+                draw,
+                maps=maps and subject < 3 and draw == 0,
+                matrix=matrix,
+            )
             for subject in range(subjects)
             for draw in range(draws)
         ]
@@ -97,7 +138,41 @@ def make_evidence(
         jobs={"DONE": sum(map(len, jobs.values()))},
     )
     searched = [search_trial(label, n) for label in GAIN_DB for n in range(trials)]
-    return Evidence(result, jobs, searched, objective, "mean PSNR", "dB", True)
+    with_maps = [job for rows in jobs.values() for job in rows if job.files]
+    return Evidence(
+        result,
+        jobs,
+        searched,
+        objective,
+        "mean PSNR",
+        "dB",
+        True,
+        importances=importances(searched, SEARCH),
+        shown={job.id: make_shown(directory, job) for job in with_maps},
+    )
+
+
+def write_study(directory: Path, evidence: Evidence) -> None:
+    """Write what a driver leaves of a study, its jobs as the results table alone."""
+    labels = ", ".join(f'"{label}"' for label in GAIN_DB)
+    (directory / "study.yaml").write_text(
+        f"name: made-up\nquestion: Which of four protocols measures GM best?\n"
+        f"protocols: [{labels}]\nsearch: {{space: {{inversion.settings.damping: "
+        "{low: 0.0, high: 1.0}, inversion.settings.signs: [auto, none]}}\n"
+    )
+    (directory / "study.json").write_text('{"id": "made-up"}')
+    write_inputs(evidence.result.study)
+    (directory / "results").mkdir()
+    jobs = [job for rows in evidence.jobs.values() for job in rows]
+    write_part(directory / "results" / "part-00000.parquet", jobs)
+    store = StudyStore(directory)
+    for trial in evidence.trials:
+        store.write_trial(trial)
+    reports = {
+        label: TrialRecord(TrialKey(label, Stage.REPORT, 0), {}, tuple(job.id for job in rows))
+        for label, rows in evidence.jobs.items()
+    }
+    write_result(directory, evidence.result, reports)
 
 
 def summary(jobs: list[JobRecord]) -> ProtocolSummary:
