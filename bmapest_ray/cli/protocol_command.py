@@ -193,6 +193,25 @@ def check(
     _tell(found["lines"], found, json)
 
 
+@protocol_app.command("sheet")
+def sheet(
+    matrix: Annotated[int, typer.Option(help="Pixels along each side; even.")] = 64,
+    out: Annotated[Path, typer.Option(help="Folder of the picture and its table.")] = Path(
+        "studies/results"
+    ),
+    json: JsonOption = False,
+) -> None:
+    """Draw every shipped contrast of one slice as a contact sheet, with a table of tissue means."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.contrast_sheet import write_contrast_sheet
+    from bmapest_ray.cli.scene import output_folder
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        paths = [str(path) for path in write_contrast_sheet(output_folder(out, ""), matrix)]
+    _tell(paths, {"files": paths}, json)
+
+
 def _tell(lines: list[str], told: dict[str, Any], json: bool) -> None:
     if json:
         print_json({key: value for key, value in told.items() if key != "lines"})
