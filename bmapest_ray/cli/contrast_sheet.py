@@ -39,7 +39,7 @@ def write_contrast_sheet(folder: Path, matrix: int) -> list[Path]:
     means = {name: region_means(image, truth.fraction) for name, image in images.items()}
     picture = contact_sheet({_caption(name): image.numpy() for name, image in images.items()})
     paths = [folder / "contrasts.png", folder / "contrasts.md"]
-    picture.save(paths[0], optimize=True)
+    picture.convert("L").save(paths[0], optimize=True)
     paths[1].write_text(_text(means, matrix))
     return paths
 

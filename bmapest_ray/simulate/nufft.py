@@ -47,7 +47,7 @@ class Nufft:
         self.size = _OVERSAMPLING * grid.matrix
         steps = k_per_m * grid.fov_m  # in steps of the matrix
         self.interpolation = _interpolation(steps * _OVERSAMPLING, self.size, dtype, device)
-        self.spreading = self.interpolation.transpose(0, 1).to_sparse_csr()
+        self.spreading = self.interpolation.transpose(0, 1).coalesce()
         apodisation = torch.from_numpy(_apodisation(self.matrix, self.size))
         self._weights = torch.outer(apodisation, apodisation).to(device, dtype)
         # voxel centres lie half a pixel off the points of a discrete transform
@@ -110,7 +110,7 @@ def _interpolation(
     shape = (len(points), size**2)
     entries = torch.from_numpy(values.ravel()).to(dtype)
     sparse = torch.sparse_coo_tensor(coordinates, entries, shape, check_invariants=False)
-    return sparse.coalesce().to_sparse_csr().to(device)
+    return sparse.coalesce().to(device)
 
 
 def sample_areas(transform: Nufft, grid: VoxelGrid) -> torch.Tensor:
