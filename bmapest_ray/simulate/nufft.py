@@ -49,7 +49,7 @@ class Nufft:
         self.interpolation = _interpolation(steps * _OVERSAMPLING, self.size, dtype, device)
         self.spreading = self.interpolation.transpose(0, 1).coalesce()
         apodisation = torch.from_numpy(_apodisation(self.matrix, self.size))
-        self._weights = torch.outer(apodisation, apodisation).to(device, dtype)
+        self._weights: torch.Tensor = torch.outer(apodisation, apodisation).to(device, dtype)
         # voxel centres lie half a pixel off the points of a discrete transform
         phase = torch.from_numpy(-np.pi * steps.sum(axis=1) / self.matrix)
         self._half = torch.polar(torch.ones_like(phase), phase).to(device, dtype)
@@ -71,8 +71,8 @@ class Nufft:
         spectrum = (self.spreading @ flat).T.reshape(*batch, self.size, self.size)
         # the conjugate of a transform of the conjugate is the adjoint of the transform
         padded = torch.fft.fft2(spectrum.conj()).conj()
-        field = torch.fft.fftshift(padded, dim=(-2, -1))[..., self._inside, self._inside]
-        return field * self._weights
+        field: torch.Tensor = torch.fft.fftshift(padded, dim=(-2, -1))
+        return field[..., self._inside, self._inside] * self._weights
 
     @property
     def _inside(self) -> slice:
