@@ -161,6 +161,19 @@ class JobCache:
             cohort = self._small.get(key, lambda: _cohort(part, solve, device))
         return make_prior(solve.prior, dict(solve.prior_settings), cohort)
 
+    def others(self, part: AnatomyPart, solve: SolvePart) -> Tensor:
+        """Return the maps of the other subjects, ``(subject, tissue, y, x)``.
+
+        Raises
+        ------
+        InvalidInput
+            If there are none, or the subject under test is among them.
+        """
+        key = ("others", part, solve.cohort)
+        return self._small.get(
+            key, lambda: torch.stack([maps.fraction for maps in _others(part, solve)])
+        )
+
     def parametrisation(
         self, part: AnatomyPart, solve: SolvePart, truth: TissueMaps, device: torch.device
     ) -> "Parametrisation | None":
@@ -175,7 +188,7 @@ class JobCache:
 
         cohort = None
         if solve.parametrisation in NEEDS_COHORT:
-            cohort = torch.stack([maps.fraction for maps in _others(part, solve)]).to(device)
+            cohort = self.others(part, solve).to(device)
         return make_parametrisation(
             solve.parametrisation,
             dict(solve.parametrisation_settings),

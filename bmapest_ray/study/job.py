@@ -91,7 +91,7 @@ def run_job(
         status=JobStatus.DONE if has_maps else JobStatus.DIVERGED,
         solver_status=str(solved.status),
         message=solved.message,
-        scores=_finite(scorecard(maps, data.truth)) if has_maps else {},
+        scores=finite_scores(scorecard(maps, data.truth)) if has_maps else {},
         maps=maps.numpy().astype(np.float32),
         truth=data.truth.fraction.numpy(),
         affine=data.truth.affine,
@@ -175,7 +175,7 @@ def thin(history: "Sequence[Step]", most: int = _CURVE_POINTS) -> tuple[dict[str
     return tuple({name: getattr(history[i], name) for name in names} for i in kept)
 
 
-def _finite(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+def finite_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
     """Write a score that is not a finite number as None."""
     return {
         tissue: {name: value if math.isfinite(value) else None for name, value in row.items()}

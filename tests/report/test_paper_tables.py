@@ -1,0 +1,131 @@
+"""The tables of the paper's experiments: right numbers, right tests, the same from the parquet."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bmapest_ray.base.errors import InvalidInput, MissingInput
+from bmapest_ray.base.tissues import TISSUES
+from bmapest_ray.report.paper_comparisons import against, more_sequences
+from bmapest_ray.report.paper_results import COLUMNS, read_results
+from bmapest_ray.report.paper_tables import accuracy_tables, published, write_tables
+from bmapest_ray.study.cache import JobCache
+from bmapest_ray.study.experiments import EXPERIMENTS
+from bmapest_ray.study.job import run_job
+from bmapest_ray.study.loading import load_study, studies_folder
+from bmapest_ray.study.plan import make_plan
+from bmapest_ray.study.table import SCORE_COLUMNS
+
+SUBJECTS = ("20", "38", "41", "42", "44", "45")
+COMMITTED = studies_folder() / "results" / "paper.parquet"
+
+
+def row(experiment: str, method: str, subject: str, tissue: str, value: float) -> dict[str, object]:
+    scores = dict.fromkeys(SCORE_COLUMNS, value)
+    rest = {name: 0 for name in COLUMNS if name not in scores}
+    named = {"experiment": experiment, "method": method, "subject": subject, "tissue": tissue}
+    texts = {"settings": "{}", "data": "", "job_id": "", "solver_status": "CONVERGED"}
+    return {**rest, **scores, **texts, **named, "seconds": 2.0, "evaluations": 12}
+
+
+def frame() -> pd.DataFrame:
+    """Let `best` gain 2 on nnls and lose 1 to k-means, and 3 by a second sequence."""
+    values = {
+        ("sequences-1", "best"): 20.0,
+        ("sequences-1", "nnls"): 18.0,
+        ("sequences-1", "k-means"): 21.0,
+        ("sequences-2", "best"): 23.0,
+    }
+    return pd.DataFrame(
+        [
+            row(experiment, method, subject, tissue, value + number + 10 * TISSUES.index(tissue))
+            for (experiment, method), value in values.items()
+            for number, subject in enumerate(SUBJECTS)
+            for tissue in TISSUES
+        ]
+    )
+
+
+def test_published_numbers_are_the_papers() -> None:
+    numbers = published()
+    assert numbers["t1inv"]["published"]["csf_psnr"] == 27.57
+    assert numbers["t1inv+t2prep"]["published"]["gm_psnr_sd"] == 1.98
+    assert set(numbers) == {e.published for e in EXPERIMENTS.values() if e.published}
+
+
+def test_means_and_deviations_stand_in_their_columns() -> None:
+    titles, tables = zip(*accuracy_tables(frame()), strict=True)
+    assert titles == ("T1, four contrasts", "2 sequences")
+    best = next(r for r in tables[0].rows if r[0].startswith("this package"))
+    sd = math.sqrt(sum((n - 2.5) ** 2 for n in range(6)) / 5)
+    assert best[1:4] == [f"{22.5 + 10 * t:.1f} ± {sd:.1f}" for t in range(3)]
+    assert best[-3:] == ["2", "12", "6"]
+    old = next(r for r in tables[0].rows if r[0] == "BMapEst, as published")
+    assert old[1:4] == ["16.2 ± 1.0", "18.1 ± 1.0", "27.6 ± 2.1"]
+    assert old[-1] == "20"
+
+
+def test_gains_are_paired_signed_and_corrected() -> None:
+    gains = {(g.other, g.score): g for g in against(frame())}
+    psnr = gains["nnls", "psnr_db"]
+    assert [t.mean_difference for t in psnr.tests] == pytest.approx([2.0] * 3)
+    assert [t.effect_size for t in psnr.tests] == [1.0] * 3
+    smallest = 2 / 2**6
+    assert psnr.adjusted_p == pytest.approx([6 * smallest] * 3), "two baselines, three tissues"
+    assert gains["k-means", "psnr_db"].tests[0].mean_difference == pytest.approx(-1.0)
+    assert gains["nnls", "mae"].tests[0].mean_difference == pytest.approx(-2.0), "less is better"
+    (step, *_) = more_sequences(frame())
+    assert (step.experiment, step.tests[0].mean_difference) == ("sequences-2", pytest.approx(3.0))
+
+
+def test_tables_say_why_published_dice_saturates(tmp_path: Path) -> None:
+    files = write_tables(frame(), tmp_path)
+    text = files["md"].read_text()
+    assert "half a pixel off" in text
+    assert "| BMapEst, as published | 23.5 ± 2.0 | 25.6 ± 2.4 | 30.9 ± 3.9 |" in text
+    assert "half a pixel off" in files["html"].read_text()
+    lines = pd.read_csv(files["csv"], dtype={"experiment": str})
+    picked = lines.query("method == 'nnls' and tissue == 'WM' and score == 'psnr_db'")
+    assert picked["mean"].tolist() == [30.5]
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInput, match="must name a parquet file"):
+        read_results(tmp_path / "none.parquet")
+    frame().drop(columns="mae").to_parquet(tmp_path / "half.parquet")
+    with pytest.raises(InvalidInput, match="it lacks mae"):
+        read_results(tmp_path / "half.parquet")
+
+
+def test_committed_tables_are_those_of_the_committed_results(tmp_path: Path) -> None:
+    results = read_results(COMMITTED)
+    for kind, path in write_tables(results, tmp_path).items():
+        assert path.read_text() == COMMITTED.with_suffix(f".{kind}").read_text(), kind
+
+
+def test_committed_results_hold_no_tune_subject() -> None:
+    results = read_results(COMMITTED)
+    assert not set(results.subject) & {"04", "05", "06", "18"}
+    assert (results.groupby(["experiment", "method"]).subject.nunique() <= 10).all()
+    assert not results.duplicated(["experiment", "method", "subject", "tissue"]).any()
+
+
+@pytest.mark.slow
+def test_two_subjects_computed_anew_score_as_committed(brainweb_dir: Path, tmp_path: Path) -> None:
+    """Recompute subjects 20 and 38 of `best` on one contrast with the settings of the table."""
+    results = read_results(COMMITTED)
+    kept = results.query("experiment == 't1inv-single' and method == 'best'")
+    source = f"anatomy.source=bids:{brainweb_dir / 'brainweb14'}"
+    plan = make_plan(load_study("paper/t1inv-single-best", [source]))
+    (label,) = plan.protocols
+    cache = JobCache(folder=tmp_path)
+    for job in plan.jobs(label, json.loads(kept.settings.iloc[0])):
+        if job.anatomy.subject in ("20", "38"):
+            found = run_job(job, cache).scores
+            for tissue, scores in found.items():
+                mine = kept[(kept.subject == job.anatomy.subject) & (kept.tissue == tissue)]
+                assert scores["psnr_db"] == pytest.approx(mine.psnr_db.item(), abs=0.05)
+                assert scores["soft_dice"] == pytest.approx(mine.soft_dice.item(), abs=1e-3)
