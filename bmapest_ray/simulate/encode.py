@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.simulate.events import EventTable
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.hearing import Hearings, Profile, Trace, sample_index
@@ -54,6 +55,13 @@ class Encoder:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
+        if not table.on_grid:
+            msg = (
+                "the exact engine encodes Cartesian readouts, got one off the grid (radial, "
+                "spiral); simulate compartments on the grid of the acquisition, which the lowrank "
+                "engine does"
+            )
+            raise InvalidInput(msg)
         self.table = table
         self.hearings = hearings
         self.grid = grid

@@ -71,6 +71,8 @@ class EventTable:
         Samples and lines of one image.
     fov_m
         Field of view in metres.
+    paths
+        Where the samples of each readout lie, ``(sample, 2)`` in 1/m, if any is off the grid.
     """
 
     repetitions: tuple[Repetition, ...]
@@ -78,6 +80,7 @@ class EventTable:
     readouts: tuple[AdcReadout, ...]
     matrix: int
     fov_m: float
+    paths: tuple[NDArray[np.float64], ...] = ()
 
     def __post_init__(self) -> None:
         """Check that readouts and samples match."""
@@ -86,10 +89,10 @@ class EventTable:
         if sampled == 0:
             msg = "a protocol must acquire at least one ADC sample, got none; add a readout"
             raise InvalidInput(msg)
-        if not all(readout.on_grid for readout in self.readouts):
+        if self.on_grid and not all(readout.on_grid for readout in self.readouts):
             msg = (
-                "the engines simulate Cartesian readouts, got one off the grid (radial, spiral); "
-                "choose a Cartesian sequence"
+                "this engine simulates Cartesian readouts, got one off the grid (radial, spiral); "
+                "choose a Cartesian sequence or the lowrank engine"
             )
             raise InvalidInput(msg)
         if sampled != expected:
@@ -98,6 +101,11 @@ class EventTable:
                 f"{sampled} played; correct the list of readouts"
             )
             raise InvalidInput(msg)
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether lines and samples of the readouts say where they lie."""
+        return not self.paths
 
     @cached_property
     def digest(self) -> str:

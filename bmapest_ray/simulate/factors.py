@@ -41,7 +41,7 @@ class ImageFactors:
     ----------
     kspace
         Weights in k-space on the acquisition grid, zero where nothing is acquired.
-        Shape ``(rank, ky, kx)``, complex.
+        Shape ``(rank, ky, kx)``, complex; ``(rank, sample)`` for readouts off the grid.
     object_
         Weights of the object: density included. Shape ``(rank, tissue, y, x)``, complex.
     error
@@ -114,10 +114,24 @@ class FactorBuilder:
             count *= 2
         coefficients = rows.coefficients(basis)
         return ImageFactors(
-            kspace=scatter_kspace(self.model, rows, coefficients, image).to(dtype),
+            kspace=self._kspace(rows, coefficients, image).to(dtype),
             object_=self._object(rows, rows.dual(basis), dtype),
             error=error,
         )
+
+    def _kspace(self, rows: ImageRows, coefficients: torch.Tensor, image: int) -> torch.Tensor:
+        """Return ``K = D Y`` on the grid, or per sample ``(rank, sample)`` where there is none."""
+        if self.model.table.on_grid:
+            return scatter_kspace(self.model, rows, coefficients, image)
+        windows = []
+        for number, readout in enumerate(self.model.table.readouts):
+            if readout.image != image:
+                continue
+            window = coefficients.new_zeros((readout.samples, coefficients.shape[1]))
+            if number in rows.lines:
+                window = rows.interpolation(number) @ coefficients[rows.lines[number]]
+            windows.append(window)
+        return torch.cat(windows).T.contiguous()
 
     def _voxel_order(self) -> torch.Tensor:
         """Return voxels in an order whose every prefix covers B0 and B1: extremes, then random."""
@@ -177,6 +191,8 @@ class FactorBuilder:
             factor = factor.to(dtype)
             for node, weights in enumerate(summed.to(dtype)):
                 total.addcmul_(weights @ interpolation, factor[node])
+        if not self.model.table.on_grid:
+            return total
         half = half_sample(self.positions_m[voxels], self.model.table.fov_m)
         return total * half.to(dtype)
 

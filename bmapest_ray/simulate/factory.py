@@ -13,6 +13,7 @@ from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.protocol import Chain, Protocol
 from bmapest_ray.sequence.score import Score
+from bmapest_ray.simulate.assemble import FactorOperator, assemble
 from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.average_coarse import CoarseAverageOperator
 from bmapest_ray.simulate.cache import CACHE_VERSION, FactorCache
@@ -20,7 +21,6 @@ from bmapest_ray.simulate.chain import ChainModel, prepare_chain
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
 from bmapest_ray.simulate.grid import VoxelGrid
-from bmapest_ray.simulate.lowrank import LowRankOperator
 from bmapest_ray.simulate.reference import ReferenceOperator
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
@@ -39,7 +39,7 @@ class Engine(StrEnum):
     LOWRANK = "lowrank"
 
 
-AnyOperator = CompartmentOperator | LowRankOperator | AverageOperator | ReferenceOperator
+AnyOperator = CompartmentOperator | FactorOperator | AverageOperator | ReferenceOperator
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ def _operator(
     )
 
 
-def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> LowRankOperator:
+def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> FactorOperator:
     def of_chain(chain: Chain) -> tuple[ImageFactors, ...]:
         def build() -> tuple[ImageFactors, ...]:
             model = scene.model(chain)
@@ -265,12 +265,12 @@ def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> LowRan
         return cache.get(scene.factor_key(chain, options), build)
 
     with ThreadPoolExecutor(options.workers) as pool:
-        factors = [image for chain in pool.map(of_chain, scene.protocol.chains) for image in chain]
-    names = tuple(name for score in _scores(scene) for name in score.images)
-    return LowRankOperator(
-        names,
-        tuple(factors),
+        factors = list(pool.map(of_chain, scene.protocol.chains))
+    return assemble(
+        scene.protocol,
+        scene.acquisition,
         scene.fields,
+        factors,
         dtype=options.dtype,
         device=options.device,
         memory_budget_gb=options.memory_budget_gb,

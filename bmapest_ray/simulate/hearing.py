@@ -97,6 +97,8 @@ class Hearings:
 
 def nominal_k_per_m(table: EventTable, readout: int) -> Floats:
     """Return where the samples of a readout are reconstructed, shape ``(sample, 2)``, 1/m."""
+    if not table.on_grid:
+        return table.paths[readout]
     declared = table.readouts[readout]
     index = sample_index(table, readout)
     kx = (index + 0.5 - table.matrix / 2) / table.fov_m

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bmapest_ray.base.errors import SimulationError
+from bmapest_ray.sequence.trajectory import Positions, sample_positions
 from bmapest_ray.simulate.events import EventTable, Repetition
+from bmapest_ray.simulate.paths import readout_paths
 
 if TYPE_CHECKING:
     from bmapest_ray.sequence.build import BuiltChain
@@ -55,13 +57,23 @@ def import_chain(built: BuiltChain, matrix: int, fov_m: float) -> EventTable:
         path = Path(folder) / "chain.seq"
         built.seq.write(str(path), create_signature=False)
         repetitions = import_seq_file(path)
-    return EventTable(
+    on_grid = all(readout.on_grid for readout in built.readouts)
+    table = EventTable(
         repetitions=repetitions,
         images=built.images,
         readouts=built.readouts,
         matrix=matrix,
         fov_m=fov_m,
-    ).snapped()
+        paths=() if on_grid else _paths(built, repetitions, fov_m),
+    )
+    return table.snapped() if on_grid else table
+
+
+def _paths(
+    built: BuiltChain, repetitions: tuple[Repetition, ...], fov_m: float
+) -> tuple[Positions, ...]:
+    played = sample_positions(built.seq, built.readouts)
+    return readout_paths(repetitions, built.readouts, played, fov_m)
 
 
 def import_seq_file(path: Path) -> tuple[Repetition, ...]:

@@ -14,6 +14,7 @@ from bmapest_ray.simulate import mrzero
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.encode import Encoder
 from bmapest_ray.simulate.exact import check_fractions
+from bmapest_ray.simulate.nufft_operator import off_grid_images
 from bmapest_ray.simulate.operator import make_channels
 from bmapest_ray.simulate.plan import Plan, RepetitionPlan, Transition
 from bmapest_ray.simulate.reconstruct import images_of
@@ -159,6 +160,8 @@ class ReferenceOperator:
 
     def images_of_signal(self, model: ChainModel, signal: torch.Tensor) -> torch.Tensor:
         """Sort a signal ``(sample, coil)`` into images ``(image * coil, y, x)``."""
+        if not model.table.on_grid:
+            return off_grid_images(model, signal)
         encoder = Encoder(model.table, model.hearings, model.grid, self.dtype, self.device)
         kspace = encoder.grid_signal(signal.T * encoder.voxel_weight)  # (coil, image, ky, kx)
         return images_of(kspace).transpose(0, 1).flatten(0, 1)
