@@ -39,6 +39,11 @@ class Mni152Anatomy:
         return _digest(_folder())
 
 
+def template_path() -> Path:
+    """Return the T1-weighted template, a skull-stripped average scan of 1 mm voxels."""
+    return _files(_folder())[2]
+
+
 def _folder() -> Path:
     package = importlib.util.find_spec("nilearn")  # finds the folder, does not import the package
     if package is None or not package.submodule_search_locations:

@@ -7,6 +7,7 @@ import typer
 
 from bmapest_ray.cli.bench_command import bench_app
 from bmapest_ray.cli.design_command import design_app
+from bmapest_ray.cli.estimate_options import estimate
 from bmapest_ray.cli.paper_apps import fetch_app, reproduce_app
 from bmapest_ray.cli.protocol_command import protocol_app
 from bmapest_ray.cli.study_command import study_app
@@ -213,6 +214,9 @@ def simulate(
         tissue_table, data,
     )  # fmt: skip
     simulate_command(scene, out, json)
+
+
+app.command()(estimate)
 
 
 @app.command()

@@ -115,6 +115,21 @@ def sequences(
     typer.echo(f"table: {out / 'sequences.md'}")
 
 
+@bench_app.command("real")
+def real(
+    cohort: Annotated[str, typer.Option(help="Prior: bids:DIR of BrainWeb maps.")],
+    protocol: Annotated[str, typer.Option(help="Taken to have made the image.")] = "mprage",
+    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("studies/results"),
+    work: Annotated[Path, typer.Option(help="Folder of parts; resumed.")] = Path("runs/real"),
+) -> None:
+    """Fit the real MNI152 scan and compare with what knows less, and write real.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.bench_real import write_real_table
+
+    limit_threads(1)
+    typer.echo(f"table: {write_real_table(cohort, protocol, out, work)}")
+
+
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:
     from rich.console import Console
     from rich.table import Table

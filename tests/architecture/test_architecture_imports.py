@@ -19,6 +19,7 @@ ROOMS = (
     "inversion",
     "baselines",
     "design",
+    "scan",
     "study",
     "figures",
     "compute",

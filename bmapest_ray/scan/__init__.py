@@ -1,0 +1,1 @@
+"""Real scans: measured images in, tissue maps out."""

@@ -1,0 +1,185 @@
+"""Measured images: read, checked, and brought to the grid of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from bmapest_ray.anatomy.nifti import Volume, load_volume
+from bmapest_ray.base.errors import InvalidInput
+
+_LEAST_OVERLAP = 0.5
+_SAME_GRID = 1e-3
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """One ``FILE=PROTOCOL`` of the command line; ``PROTOCOL:IMAGE`` picks one of several images."""
+
+    path: Path
+    protocol: str
+    image: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> ImageSpec:
+        """Read ``T1w.nii.gz=mprage`` or ``inv2.nii.gz=mp2rage:inv2``.
+
+        Raises
+        ------
+        InvalidInput
+            If there is no ``=`` or nothing on one side of it.
+        """
+        path, equals, protocol = text.rpartition("=")
+        if not (path.strip() and equals and protocol.strip()):
+            msg = f"an image must be given as FILE=PROTOCOL, got '{text}'"
+            raise InvalidInput(f"{msg}; name the sequence that made it, e.g. {text}=mprage")
+        name, _, image = protocol.strip().partition(":")
+        return cls(Path(path.strip()), name, image)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Magnitude images of one head on one grid.
+
+    Parameters
+    ----------
+    images
+        Shape `(contrast, z, y, x)`, float32, not negative.
+    affine
+        Shape `(4, 4)`: voxel index `(x, y, z)` to RAS world millimetres.
+    covered
+        Where every image has data, bool `(z, y, x)`.
+    """
+
+    images: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    covered: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        z, y, x = self.images.shape[1:]
+        return z, y, x
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+def read_scan(paths: Sequence[Path]) -> Scan:
+    """Read images of one head; those on another grid are interpolated to the first one's.
+
+    Raises
+    ------
+    MissingInput, InvalidInput
+        If a file is missing, not a plain 3-D magnitude image, broken, empty, or does not overlap
+        with the first.
+    """
+    volumes = [read_image(path) for path in paths]
+    first = volumes[0]
+    covered = np.ones(first.data.shape, dtype=bool)
+    images = [first.data]
+    for path, volume in zip(paths[1:], volumes[1:], strict=True):
+        moved, inside = onto_grid(volume, first.data.shape, first.affine)
+        share = float(inside[first.data > 0].mean())
+        if share < _LEAST_OVERLAP:
+            raise InvalidInput(
+                f"images of one scan must overlap, {path} covers {share:.0%} of {paths[0]}; check "
+                "the affines or register the images first"
+            )
+        covered &= inside
+        images.append(moved)
+    return Scan(np.stack(images), first.affine, covered)
+
+
+def read_image(path: Path) -> Volume:
+    """Read one magnitude image.
+
+    Raises
+    ------
+    MissingInput, InvalidInput
+        As `load_volume`; and for colour images, negative values and slices without any signal.
+    """
+    _refuse_colour(path)
+    volume = load_volume(path)
+    low, high = float(volume.data.min()), float(volume.data.max())
+    if low < 0:
+        raise InvalidInput(
+            f"{path} must be a magnitude image, got values down to {low:g}; give the magnitude, or "
+            "undo the offset that was subtracted"
+        )
+    if high == low:
+        raise InvalidInput(f"{path} must show something, all its voxels are {high:g}; check it")
+    filled = np.flatnonzero(volume.data.any(axis=(1, 2)))
+    lost = sorted(set(range(filled[0], filled[-1])) - set(filled.tolist()))
+    if lost:
+        raise InvalidInput(
+            f"{path} must have signal in every slice between its first and last, slice {lost[0]} "
+            "along z is all zero; export it again"
+        )
+    return volume
+
+
+def _refuse_colour(path: Path) -> None:
+    if not path.is_file():
+        return  # load_volume says so
+    try:
+        kind = nibabel.load(path).get_data_dtype()  # type: ignore[attr-defined]
+    except (ImageFileError, OSError, EOFError):
+        return  # load_volume says so
+    if kind.fields is not None or kind.kind == "c":
+        what = "complex" if kind.kind == "c" else "colour (RGB)"
+        raise InvalidInput(
+            f"{path} must hold one real number per voxel, it is a {what} image; convert it to "
+            "magnitudes"
+        )
+
+
+def onto_grid(
+    volume: Volume, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Interpolate a volume linearly onto a grid `(z, y, x)` by the affines alone.
+
+    Returns
+    -------
+    data, inside
+        The values, 0 outside of the volume, and where they come from inside of it.
+    """
+    if volume.data.shape == tuple(shape) and np.allclose(volume.affine, affine, atol=_SAME_GRID):
+        return volume.data, np.ones(shape, dtype=bool)
+    from scipy.ndimage import affine_transform
+
+    flip = np.eye(4)[[2, 1, 0, 3]]
+    index = flip @ np.linalg.inv(volume.affine) @ affine @ flip
+    turn, shift = index[:3, :3], index[:3, 3]
+    data = affine_transform(volume.data, turn, shift, output_shape=tuple(shape), order=1)
+    return data.astype(np.float32), _inside(volume.data.shape, turn, shift, shape)
+
+
+def _inside(
+    size: tuple[int, ...],
+    turn: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    shape: tuple[int, ...],
+) -> NDArray[np.bool_]:
+    """Say which points of a grid lie in a volume, slice by slice to bound memory."""
+    y, x = np.mgrid[: shape[1], : shape[2]]
+    inside = np.empty(shape, dtype=bool)
+    limit = np.array(size)[:, None, None]
+    for z in range(shape[0]):
+        place = np.einsum("ij,jyx->iyx", turn, np.stack([np.full_like(y, z), y, x]))
+        place = place + shift[:, None, None]
+        inside[z] = ((place > -0.5) & (place < limit - 0.5)).all(axis=0)
+    return inside
+
+
+def with_images(scan: Scan, images: NDArray[np.float32]) -> Scan:
+    """Return the scan with other numbers on the same grid."""
+    return replace(scan, images=images)
