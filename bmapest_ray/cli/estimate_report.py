@@ -1,6 +1,8 @@
 """The quality report of one scan: a page that works offline."""
 
+from base64 import b64encode
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +97,19 @@ def _pictures(fit: "ScanFit") -> str:
     for title, volume in rows.items():
         high = 1.0 if title in (*TISSUES, "other") else float(np.quantile(volume[fit.mask], 0.995))
         text = f"{title}, 0 to {high:.3g}, four axial planes from below to above"
-        parts.append(markup.picture(_strip(volume[chosen], high), text))
+        parts.append(_figure(_strip(volume[chosen], high), text))
     return "".join(parts)
+
+
+def _figure(image: "Image", text: str) -> str:
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    code = b64encode(buffer.getvalue()).decode()
+    shown = escape(text)
+    return (
+        f'<figure><img src="data:image/png;base64,{code}" alt="{shown}">'
+        f"<figcaption>{shown}</figcaption></figure>"
+    )
 
 
 def _strip(planes: NDArray[np.float32], high: float) -> "Image":
