@@ -250,6 +250,33 @@ def report(
 
 
 @app.command()
+def submit(
+    study: Annotated[str, typer.Argument(help="A study file, or a shipped study: quickstart.")],
+    address: Annotated[
+        str, typer.Option(help="The cluster's dashboard, at the end of a tunnel.")
+    ] = "http://127.0.0.1:8265",
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--override", "-o", help="key.sub=value over the study file; repeatable."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="The study's folder on the cluster; ~/runs/NAME without.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on; finished jobs stay.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Hand a study to a Ray cluster, with the cluster's token."""
+    from pathlib import PurePosixPath
+
+    from bmapest_ray.cli.submit_command import SubmitOptions, submit_command
+
+    folder = None if out is None else PurePosixPath(out)
+    options = SubmitOptions(study, address, tuple(override or ()), folder, resume, wait, json)
+    raise typer.Exit(submit_command(options))
+
+
+@app.command()
 def doctor(json: JsonOption = False) -> None:
     """Say which versions and devices are here, and what is missing."""
     from bmapest_ray.cli.doctor_command import doctor_command

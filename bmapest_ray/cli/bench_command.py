@@ -130,6 +130,49 @@ def real(
     typer.echo(f"table: {write_real_table(cohort, protocol, out, work)}")
 
 
+@bench_app.command("platform")
+def platform(
+    pairs: Annotated[int, typer.Option(help="Times that Ray and plain processes alternate.")] = 3,
+    driver_jobs: Annotated[
+        int | None, typer.Option(help="Also drive a study of so many pretended jobs.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of platform.md.")] = None,
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """Measure what Ray actors cost against plain processes, per job and in the driver."""
+    from bmapest_ray.cli.platform_page import write_platform_page
+
+    with stdout_to_stderr():
+        from bmapest_ray.compute.platform_bench import measure_platform
+
+        figures = measure_platform(pairs, driver_jobs)
+    if out is not None:
+        typer.echo(f"page: {write_platform_page(figures, pairs, out)}", err=True)
+    if json:
+        print_json(figures.as_dict())
+        return
+    for name, value in figures.as_dict().items():
+        typer.echo(f"{name}: {value if value is None else format(value, '.4g')}")
+
+
+@bench_app.command("search")
+def search(
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    study: Annotated[str, typer.Option(help="The study whose space is tried.")] = "search",
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+) -> None:
+    """Try a whole search space once, replay samplers on it, and write search.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.search_table import write_search_table
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write_search_table(study, anatomy, out)
+    typer.echo(f"table: {out / 'search.md'}")
+
+
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -38,8 +38,7 @@ def _fetch(subjects: str, out: Path, models: str, url: str) -> dict[str, Any]:
         "anatomy": f"brainweb:{out}",
         "terms": CITATION,
         "files": [
-            {"path": str(file.path), "sha256": file.sha256, "cached": file.cached}
-            for file in files
+            {"path": str(file.path), "sha256": file.sha256, "cached": file.cached} for file in files
         ],
     }
 

@@ -49,3 +49,37 @@ def play(payload: dict[str, Any], state: dict[str, Any]) -> Any:  # noqa: ANN401
     if payload.get("hang"):
         time.sleep(3600)
     return payload.get("value", state.get("calls"))
+
+
+def multiply(payload: float, state: dict[str, Any]) -> float:
+    """Multiply matrices for `payload` seconds of this process's CPU time, as an inversion would."""
+    import torch
+
+    if "matrix" not in state:
+        state["matrix"] = torch.eye(96) * 0.999
+    end = time.process_time() + payload
+    held = state["matrix"]
+    while time.process_time() < end:
+        held = held @ state["matrix"]
+    return float(held[0, 0])
+
+
+def pretend(payload: Any, state: dict[str, Any]) -> Any:  # noqa: ANN401, ARG001
+    """Return what an inversion returns, at once: what is left is the cost of keeping a study."""
+    import numpy as np
+
+    from bmapest_ray.base.tissues import TISSUES
+    from bmapest_ray.study.result import JobResult
+    from bmapest_ray.study.status import JobStatus
+
+    maps = np.full((len(TISSUES), 8, 8), 0.25, dtype=np.float32)
+    return JobResult(
+        id=payload.id,
+        status=JobStatus.DONE,
+        solver_status="CONVERGED",
+        message="",
+        scores={tissue: {"psnr_db": 30.0, "mae": 0.01} for tissue in TISSUES},
+        maps=maps,
+        truth=maps,
+        affine=np.eye(4),
+    )

@@ -90,13 +90,19 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
     return Session(str(ray.get_runtime_context().gcs_address), owned=True)
 
 
+def token_path() -> Path:
+    """Return the file of the token that opens the cluster."""
+    given = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return Path(given) if given else Path.home() / ".ray" / "auth_token"
+
+
 def secure_token() -> None:
     """Make Ray's token file readable by its owner alone, before Ray would write it for everyone."""
     given = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     disabled = os.environ.get("RAY_AUTH_MODE", "token").lower() == "disabled"
     if disabled or any(os.environ.get(name) for name in given):
         return
-    path = Path.home() / ".ray" / "auth_token"
+    path = token_path()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():

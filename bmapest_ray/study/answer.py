@@ -32,7 +32,7 @@ def summarise(
     return ProtocolSummary(
         label=label,
         digest=info.digest,
-        scan_time_s=info.scan_time_s,
+        scan_time_s=plan.scan_time_s(label, trial.settings),
         settings=dict(trial.settings),
         objective=statistic(list(values.values())),
         scores=scores,

@@ -126,6 +126,13 @@ class ObjectiveConfig(Section):
     """By default the score's own direction."""
 
 
+class ContrastsConfig(Section):
+    """A search over subsets of contrasts: one boolean per chain of a protocol."""
+
+    max_scan_time_s: float | None = Field(default=None, gt=0)
+    """No subset may take longer on the scanner."""
+
+
 class SearchConfig(Section):
     """How configurations are proposed. Each protocol is searched on its own, `n_trials` each."""
 
@@ -139,12 +146,47 @@ class SearchConfig(Section):
     """Subjects (a list or a split) that choose the configuration; they must not be among
     `anatomy.subjects`. Null chooses on those same subjects, and the result says so."""
     objective: ObjectiveConfig = ObjectiveConfig()
-    pruner: Literal["none", "wilcoxon"] = "none"
+    pruner: Literal["none", "wilcoxon", "hyperband"] = "none"
+    """Stop bad trials early: across subjects (``wilcoxon``), or across `rungs` (``hyperband``)."""
+    rungs: tuple[int, ...] = (5, 10, 20, 40)
+    """With ``hyperband``: every job is run with so many iterations at most, one rung after the
+    other; the last is what the trial is worth."""
+    contrasts: ContrastsConfig | None = None
+    """Search which contrasts of each protocol are played at all."""
+    pareto: bool = False
+    """Search accuracy against scan time; such a search cannot prune."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop a search whose best has stood for so many trials."""
+    warm_start: str | None = None
+    """Folder of an earlier study whose best configurations are tried first."""
 
     @field_validator("space", mode="before")
     @classmethod
     def _space(cls, value: Any) -> Any:  # noqa: ANN401
         return make_space(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SearchConfig":
+        if self.pareto and self.pruner != "none":
+            raise ValueError(
+                f"search.pareto has two objectives and cannot prune, got pruner '{self.pruner}'; "
+                "drop one of them"
+            )
+        if self.pareto and self.contrasts is None:
+            raise ValueError(
+                "search.pareto needs search.contrasts, got none: all trials would take the same "
+                "scan time; add it or drop pareto"
+            )
+        if list(self.rungs) != sorted(set(self.rungs)) or len(self.rungs) < 2:
+            raise ValueError(
+                f"search.rungs must be at least two rising numbers, got {self.rungs}; correct them"
+            )
+        if self.pruner == "hyperband" and "inversion.settings.max_iterations" in self.space:
+            raise ValueError(
+                "search.rungs set the iterations, got inversion.settings.max_iterations in the "
+                "space too; drop one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _finite(self) -> "SearchConfig":
@@ -172,6 +214,11 @@ class ComputeConfig(Section):
     time_limit_s: float | None = Field(default=None, gt=0)
     retries: int = Field(default=2, ge=0)
     """How often a job is run again after its worker died or it passed its time limit."""
+    storage: str | None = None
+    """``postgresql://user@host:5432/name`` lets several drivers work on the study at once; null
+    keeps the search in the study's folder. The password comes from PGPASSWORD or ~/.pgpass."""
+    lease_s: float = Field(default=30.0, gt=0)
+    """With `storage`: a driver that is silent for so long is dead, and others take over."""
     cache: str | None = None
     """Folder for operators; null is ``cache`` in the study's folder."""
 

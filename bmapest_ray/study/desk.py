@@ -1,9 +1,11 @@
 """Where jobs leave for the runner and where their results are made permanent."""
 
+import time
 from collections import Counter
 from dataclasses import replace
 
 from bmapest_ray.base.errors import BmapestError, InvalidInput
+from bmapest_ray.study.crew import Alone, Crew
 from bmapest_ray.study.maps import write_job_maps
 from bmapest_ray.study.ports import Outcome, Runner, Task
 from bmapest_ray.study.recording import record_of
@@ -14,6 +16,8 @@ from bmapest_ray.study.store import StudyStore
 from bmapest_ray.study.trials import ActiveTrial
 
 SKIPPED = "SKIPPED"
+_LOOK_S, _TAKE_S = 0.3, 2.0
+"""How often to look for results of other drivers, and whether those have died."""
 _HOPELESS = 8
 """So many failed jobs and not one that ran: something is wrong with all of them."""
 
@@ -33,13 +37,20 @@ class Desk:
         Who runs jobs.
     maps
         Whether NIfTI maps are written.
+    crew
+        Other drivers: a job that one of them has taken is waited for, not run again.
     """
 
-    def __init__(self, store: StudyStore, runner: Runner, *, maps: bool) -> None:
+    def __init__(
+        self, store: StudyStore, runner: Runner, *, maps: bool, crew: Crew | None = None
+    ) -> None:
         self._store = store
         self._runner = runner
         self._maps = maps
+        self._crew = crew or Alone()
         self._out: dict[str, tuple[JobSpec, list[ActiveTrial]]] = {}
+        self._elsewhere: dict[str, tuple[JobSpec, list[ActiveTrial]]] = {}
+        self._looked = self._tried = 0.0
         self.counts: Counter[str] = Counter()
 
     @property
@@ -55,12 +66,44 @@ class Desk:
         return record
 
     def submit(self, trial: ActiveTrial, job: JobSpec) -> None:
-        """Run a job for a trial; a job that another trial has running is shared."""
-        if job.id in self._out:
-            self._out[job.id][1].append(trial)
-            return
-        self._out[job.id] = (job, [trial])
+        """Run a job for a trial; a job that another trial or driver has running is shared."""
+        for held in (self._out, self._elsewhere):
+            if job.id in held:
+                held[job.id][1].append(trial)
+                return
+        if self._crew.take(f"job/{job.id}"):
+            self._run(job, [trial])
+        else:
+            self._elsewhere[job.id] = (job, [trial])
+
+    def _run(self, job: JobSpec, trials: list[ActiveTrial]) -> None:
+        self._out[job.id] = (job, trials)
         self._runner.submit(Task(job.id, job, job.affinity))
+
+    def _from_elsewhere(self) -> tuple[JobRecord, list[ActiveTrial]] | None:
+        """Return a job that another driver has committed; run those whose driver has died."""
+        now = time.monotonic()
+        if not self._elsewhere or now - self._looked < _LOOK_S:
+            return None
+        for job_id, (_, trials) in self._elsewhere.items():
+            record = self._store.job(job_id)
+            if record is not None:
+                del self._elsewhere[job_id]
+                self.counts[SKIPPED] += 1
+                return record, trials
+        self._looked = now
+        if now - self._tried >= _TAKE_S:
+            self._tried = now
+            self._take_over()
+        return None
+
+    def _take_over(self) -> None:
+        for job_id, (job, trials) in list(self._elsewhere.items()):
+            if not self.is_free:
+                return
+            if self._crew.take(f"job/{job_id}") and self._store.job(job_id) is None:
+                del self._elsewhere[job_id]
+                self._run(job, trials)
 
     def collect(self, timeout_s: float) -> tuple[JobRecord | None, list[ActiveTrial]]:
         """Wait for a job; returns its record, which is committed, and the trials that share it.
@@ -72,6 +115,14 @@ class Desk:
         StudyError
             If every job so far has failed, or the runner has lost one.
         """
+        ended = self._from_elsewhere()
+        if ended is not None:
+            return ended
+        if self._elsewhere:
+            timeout_s = min(timeout_s, _LOOK_S)
+        if self._elsewhere and not self._runner.pending:
+            time.sleep(timeout_s)
+            return None, []
         outcome = self._runner.next_done(timeout_s)
         if outcome is None:
             if not self._runner.pending:

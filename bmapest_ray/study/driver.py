@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bmapest_ray.study.answer import make_result, summarise, write_result
+from bmapest_ray.study.crew import Alone, Crew
 from bmapest_ray.study.desk import SKIPPED, Desk
 from bmapest_ray.study.notify import Notifier
 from bmapest_ray.study.plan import Plan
 from bmapest_ray.study.ports import Progress, Runner, Snapshot
 from bmapest_ray.study.records import JobRecord, StudyInfo, TrialKey, TrialRecord
-from bmapest_ray.study.search import Search, open_storage
+from bmapest_ray.study.searches import Searches
 from bmapest_ray.study.space import Value
 from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
 from bmapest_ray.study.store import StudyStore
@@ -27,6 +28,8 @@ from bmapest_ray.study.summary import ProtocolSummary, StudyResult, StudyStatus
 from bmapest_ray.study.trials import ActiveTrial
 
 _POLL_S = 5.0
+_OTHERS_S = 0.5
+"""Pause before looking again whether other drivers have ended their trials."""
 
 
 class Driver:
@@ -38,6 +41,8 @@ class Driver:
         What is asked, where it is kept, how it is announced.
     runner, notifier, progress
         Who runs jobs, who is told, who is shown.
+    crew
+        The other drivers of the study; None is nobody.
     """
 
     def __init__(
@@ -48,15 +53,17 @@ class Driver:
         runner: Runner,
         notifier: Notifier,
         progress: Progress,
+        crew: Crew | None = None,
     ) -> None:
         self._plan, self._store, self._study = plan, store, study
         self._notifier, self._progress = notifier, progress
-        self._desk = Desk(store, runner, maps=plan.config.output.maps)
-        self._searches = self._open_searches()
+        self._crew = crew or Alone()
+        self._desk = Desk(store, runner, maps=plan.config.output.maps, crew=self._crew)
+        self._searches = Searches(plan, store, self._crew, study.id)
         self._active: list[ActiveTrial] = []
         self._best: dict[str, float] = {}
         self._reports: dict[str, tuple[TrialRecord, list[JobRecord]]] = {}
-        self._trials_done = 0
+        self._told: set[str] = set()
         self._started = time.monotonic()
         self._looked = 0.0
 
@@ -65,7 +72,7 @@ class Driver:
         self._notifier.study_started(self._study)
         try:
             self._catch_up()
-            if self._plan.searches:
+            if self._searches:
                 self._drive(self._next_search)
             self._drive(self._report_queue())
         except KeyboardInterrupt:
@@ -82,10 +89,13 @@ class Driver:
         """Run trials until there are no more."""
         while True:
             self._hand_out(next_trial)
-            if not self._active:
-                return
-            record, trials = self._desk.collect(_POLL_S)
             self._stop_if_cancelled()
+            if not self._active:
+                if not self._searches.others_at_work:
+                    return
+                time.sleep(_OTHERS_S)
+                continue
+            record, trials = self._desk.collect(_POLL_S)
             for trial in trials:
                 if record is not None:
                     self._take(trial, record)
@@ -124,10 +134,9 @@ class Driver:
     def _take(self, trial: ActiveTrial, record: JobRecord) -> None:
         trial.add(record)
         self._notifier.job_done(trial.record, record)
-        search = self._searches.get(trial.record.key.protocol)
-        if trial.record.key.stage is Stage.SEARCH and search is not None and not trial.pruned:
+        if trial.record.key.stage is Stage.SEARCH and not trial.pruned:
             seen = trial.finished_subject(record, self._plan.objective)
-            if seen is not None and search.report(trial.record.key.number, *seen):
+            if seen is not None and self._searches.report(trial.record.key, *seen):
                 trial.stop()
         if trial.is_over:
             self._end(trial)
@@ -137,7 +146,7 @@ class Driver:
         self._active.remove(trial)
         self._store.write_trial(ended)
         if ended.key.stage is Stage.SEARCH:
-            self._searches[ended.key.protocol].tell(ended.key.number, ended.status, ended.value)
+            self._searches.tell(ended)
         else:
             self._reports[ended.key.protocol] = (ended, trial.records)
         self._notifier.trial_done(ended)
@@ -145,26 +154,9 @@ class Driver:
 
     # -- where trials come from ----------------------------------------------------------------
 
-    def _open_searches(self) -> dict[str, Search]:
-        if not self._plan.searches:
-            return {}
-        storage = open_storage(self._store.file("optuna.journal"))
-        name, config = self._plan.config.name, self._plan.config.search
-        maximize = self._plan.objective.maximize
-        return {
-            label: Search(f"{name}/{label}", config, maximize=maximize, storage=storage)
-            for label in self._plan.protocols
-        }
-
     def _next_search(self) -> ActiveTrial | None:
-        """Return a trial of the protocol that has had the fewest."""
-        for label in sorted(self._searches, key=lambda name: self._searches[name].started):
-            proposal = self._searches[label].ask()
-            if proposal is not None:
-                return self._trial(
-                    TrialKey(label, Stage.SEARCH, proposal.number), proposal.settings
-                )
-        return None
+        proposed = self._searches.next()
+        return None if proposed is None else self._trial(proposed[0], proposed[1].settings)
 
     def _report_queue(self) -> Callable[[], ActiveTrial | None]:
         labels = iter(self._plan.protocols)
@@ -173,7 +165,7 @@ class Driver:
             label = next(labels, None)
             if label is None:
                 return None
-            best = self._searches[label].best() if label in self._searches else None
+            best = self._searches.best(label)
             number, settings = (best.number, best.settings) if best else (0, {})
             self._store.drop_reports(label, but=number)
             return self._trial(TrialKey(label, Stage.REPORT, number), settings)
@@ -192,18 +184,26 @@ class Driver:
         """Tell the search and the tracker what the disk knows and they may have missed."""
         known = self._store.trials()
         for trial in known:
-            jobs = [job for job in map(self._store.job, trial.job_ids) if job is not None]
-            self._notifier.trial_started(trial)
-            for job in jobs:
+            self._tell(trial, ended=trial.key.stage is Stage.SEARCH)
+        self._searches.resume(known)
+
+    def _tell(self, trial: TrialRecord, *, ended: bool) -> None:
+        """Tell the tracker about a trial on disk, and its end if there is one to tell."""
+        self._notifier.trial_started(trial)
+        for job in map(self._store.job, trial.job_ids):
+            if job is not None:
                 self._notifier.job_done(trial, job)
-            if trial.status is not TrialStatus.RUNNING and trial.key.stage is Stage.SEARCH:
-                self._notifier.trial_done(trial)
-                self._note(trial)
-        for label, search in self._searches.items():
-            mine = (t for t in known if t.key.protocol == label and t.key.stage is Stage.SEARCH)
-            search.resume(t for t in mine if t.status is not TrialStatus.RUNNING)
+        if ended and trial.status is not TrialStatus.RUNNING:
+            self._notifier.trial_done(trial)
+            self._note(trial)
+
+    def _tell_what_others_did(self) -> None:
+        for trial in () if self._crew.is_alone else self._store.trials():
+            if str(trial.key) not in self._told:
+                self._tell(trial, ended=True)
 
     def _close(self, status: StudyStatus) -> StudyResult:
+        self._tell_what_others_did()
         self._store.compact()
         rows = [self._row(label) for label in self._plan.protocols if label in self._reports]
         result = make_result(self._plan, self._study, status, rows, self._desk.counts)
@@ -219,14 +219,14 @@ class Driver:
 
     def _row(self, label: str) -> ProtocolSummary:
         trial, jobs = self._reports[label]
-        counts = self._searches[label].counts() if label in self._searches else {}
-        return summarise(self._plan, label, trial, jobs, counts.get("COMPLETE", 0))
+        complete = self._searches.counts(label).get("COMPLETE", 0)
+        return summarise(self._plan, label, trial, jobs, complete)
 
     # -- how far it is -------------------------------------------------------------------------
 
     def _note(self, trial: TrialRecord) -> None:
         """Remember how far the study is and the best value of each protocol."""
-        self._trials_done += 1
+        self._told.add(str(trial.key))
         label, value = trial.key.protocol, trial.value
         if value is None:
             return
@@ -236,7 +236,7 @@ class Driver:
     def _show(self) -> None:
         counts, seconds = self._desk.counts, time.monotonic() - self._started
         ran = sum(n for status, n in counts.items() if status != SKIPPED)
-        searched = sum(search.budget for search in self._searches.values())
+        searched = self._searches.budget
         trials = searched + len(self._plan.protocols)
         done = ran + counts[SKIPPED]
         total = max(done, self._plan.n_jobs(searched))
@@ -247,7 +247,7 @@ class Driver:
                 jobs_total=total,
                 jobs_failed=counts[JobStatus.FAILED] + counts[JobStatus.DIVERGED],
                 jobs_skipped=counts[SKIPPED],
-                trials_done=self._trials_done,
+                trials_done=len(self._told),
                 trials_total=trials,
                 best=dict(self._best),
                 seconds=seconds,

@@ -16,6 +16,7 @@ _FILE_ENDINGS = (".yaml", ".yml", ".nii", ".nii.gz")
 _PATH_KEYS = (
     "anatomy.splits", "fields.b0", "fields.b1", "tissue_table", "data.b0", "data.b1",
     "data.tissue_table", "compute.cache", "inversion.start",
+    "search.warm_start",
 )  # fmt: skip
 
 

@@ -1,15 +1,18 @@
 """From a study to its jobs: everything is looked up and checked here, before the first job runs."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from bmapest_ray.anatomy.catalog import Anatomy, open_anatomy
 from bmapest_ray.anatomy.slices import SliceSpec
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.sequence.protocol import Protocol
+from bmapest_ray.sequence.protocol import Chain, Protocol
 from bmapest_ray.sequence.protocol_file import to_yaml
+from bmapest_ray.sequence.scanner import Scanner
 from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.loading import with_settings
 from bmapest_ray.study.objective import Objective, make_objective
@@ -18,6 +21,7 @@ from bmapest_ray.study.records import ProtocolInfo
 from bmapest_ray.study.space import Choices, Dimension, Value
 from bmapest_ray.study.spec import AnatomyPart, JobSpec, ModelPart, NoisePart
 from bmapest_ray.study.status import Stage
+from bmapest_ray.study.subset import chosen_chains, contrast_space, inner_settings, subset
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Plan:
     @property
     def searches(self) -> bool:
         """Whether there is anything to search."""
-        return bool(self.config.search.space)
+        return bool(self.config.search.space) or self.config.search.contrasts is not None
 
     @property
     def digests(self) -> dict[str, str]:
@@ -79,11 +83,11 @@ class Plan:
         subjects with draws that no search has seen.
         """
         search = stage is Stage.SEARCH
-        inversion = with_settings(self.config, settings).inversion
+        inversion = with_settings(self.config, inner_settings(settings)).inversion
         count = self.config.noise.draws
         first = 0 if search or not self.searches else count
         draws = range(first, first + count) if self.config.noise.snr is not None else (0,)
-        planned = self.protocols[label].protocol
+        planned = subset(self.protocols[label].protocol, settings)
         made = []
         for subject in self.tune_subjects if search else self.subjects:
             solve = solve_part(inversion, self.anatomy, subject, self.cohort)
@@ -104,6 +108,21 @@ class Plan:
             ]
         return tuple(made)
 
+    def space(self, label: str) -> dict[str, Dimension]:
+        """Return what is searched for a protocol: its contrasts first, then settings."""
+        contrasts = self.config.search.contrasts is not None
+        booleans = contrast_space(self.protocols[label].protocol) if contrasts else {}
+        return {**booleans, **self.config.search.space}
+
+    def scan_time_s(self, label: str, settings: Mapping[str, Any]) -> float:
+        """Return the time on the scanner; infinite where no contrast is left."""
+        anatomy = self.config.anatomy
+        chains = chosen_chains(self.protocols[label].protocol, settings)
+        scanner = self.protocols[label].protocol.scanner
+        fov_m = anatomy.fov_mm * 1e-3
+        times = [_chain_time_s(chain, anatomy.matrix, fov_m, scanner) for chain in chains]
+        return sum(times) if times else math.inf
+
     def _anatomy(self, subject: str, where: str) -> AnatomyPart:
         return AnatomyPart(
             source=self.anatomy.spec,
@@ -119,6 +138,11 @@ class Plan:
         if noise.snr is None:
             return NoisePart()
         return NoisePart(noise.snr, self.reference, noise.seed, draw)
+
+
+@lru_cache(maxsize=1024)
+def _chain_time_s(chain: Chain, matrix: int, fov_m: float, scanner: Scanner) -> float:
+    return chain.write(matrix, fov_m, scanner).time_s
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -207,7 +231,18 @@ def _check(plan: Plan) -> None:
     plan.jobs(label, {})
     for path, dimension in plan.config.search.space.items():
         for value in _edges(dimension):
-            plan.jobs(label, {path: value}, Stage.SEARCH)
+            plan.jobs(label, {**dict(dimension.when), path: value}, Stage.SEARCH)
+    limit = plan.config.search.contrasts and plan.config.search.contrasts.max_scan_time_s
+    for label, planned in plan.protocols.items() if limit else ():
+        shortest = min(
+            plan.scan_time_s(label, {path: path == on for path in contrast_space(planned.protocol)})
+            for on in contrast_space(planned.protocol)
+        )
+        if limit and shortest > limit:
+            raise InvalidInput(
+                f"search.contrasts.max_scan_time_s must leave room for one contrast of '{label}', "
+                f"the shortest takes {shortest:.1f} s, got {limit:g}; raise it"
+            )
 
 
 def _edges(dimension: Dimension) -> tuple[Any, ...]:

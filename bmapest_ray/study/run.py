@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from bmapest_ray.study.config import StudyConfig
+from bmapest_ray.study.crew import Alone, Crew
 from bmapest_ray.study.driver import Driver
 from bmapest_ray.study.inputs import write_inputs
+from bmapest_ray.study.lease import SharedCrew
 from bmapest_ray.study.loading import to_dict
 from bmapest_ray.study.notify import Notifier, Silent
 from bmapest_ray.study.plan import make_plan
@@ -35,7 +37,8 @@ def run_study(
     runner
         Runs `bmapest_ray.study.job.WORK`; the caller shuts it down.
     resume
-        Go on from what is in the folder: finished jobs are not run again.
+        Go on from what is in the folder: finished jobs are not run again. Where the study names
+        a ``compute.storage``, other drivers may be at work in the folder: this one joins them.
     retry_failed
         On resuming, run jobs again that failed before.
     tracker
@@ -53,7 +56,12 @@ def run_study(
     plan = make_plan(config)
     store = StudyStore(Path(out))
     study_id = store.open(config, resume=resume)
+    crew: Crew = Alone()
     try:
+        if config.compute.storage is not None:
+            crew = SharedCrew(config.compute.storage, study_id, config.compute.lease_s)
+            if not crew.take("tracker"):
+                tracker = None  # another driver tells it, in the end also about this one's trials
         if retry_failed:
             store.forget_failed()
         study = StudyInfo(
@@ -68,6 +76,10 @@ def run_study(
             resumed=resume,
         )
         write_inputs(study)
-        return Driver(plan, store, study, runner, Notifier(tracker), progress or Silent()).run()
+        if not crew.is_alone:
+            store.let_others_in()
+        told, shown = Notifier(tracker), progress or Silent()
+        return Driver(plan, store, study, runner, told, shown, crew).run()
     finally:
+        crew.leave()
         store.close()

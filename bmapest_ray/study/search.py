@@ -1,38 +1,36 @@
-"""Proposing configurations: the only place that knows Optuna.
+"""Proposing configurations: asking Optuna, and telling it how trials ended.
 
-Every protocol has a search of its own, named ``<study>/<protocol>`` in one journal, so that all get
+Every protocol has a search of its own, named ``<study>/<protocol>`` in one storage, so that all get
 the same number of trials: searching them together would spend the budget on whichever led early.
-One driver asks and tells. A trial that diverged or failed is told as failed and has no value; it
-counts towards the budget. A trial that a killed driver left running is adopted when the study is
-resumed: its settings are in the journal, so it goes on under the same number.
+Drivers ask in turn. A trial that diverged or failed is told as failed and has no value; it counts
+towards the budget. A trial that a dead driver left running is adopted, by whoever asks next: its
+settings are in the storage, so it goes on under the same number.
+
+Two kinds of proposals are set aside at once, cost no job and do not count: those whose scan time is
+over the limit, which the sampler learns to avoid, and those that were proposed before.
 """
 
-import itertools
-import os
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.seeding import seed_of
 from bmapest_ray.study.config import SearchConfig
+from bmapest_ray.study.crew import Alone, Crew
+from bmapest_ray.study.proposal import Proposal, ScanTime
 from bmapest_ray.study.records import TrialRecord
-from bmapest_ray.study.space import Choices, Dimension, Ints, Value, grid, grid_size
+from bmapest_ray.study.search_samplers import LEARN_CONSTRAINTS, make_pruner, make_sampler, suggest
+from bmapest_ray.study.space import Space, Value, grid, is_finite, is_whole
 from bmapest_ray.study.status import TrialStatus
 
 if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
 
-
-@dataclass(frozen=True)
-class Proposal:
-    """A configuration to try."""
-
-    number: int
-    settings: Mapping[str, Value]
+_ASIDE = "set aside"
+_TRIES = 20
+"""Proposals in a row that may be set aside before a free point of a finite space is drawn."""
 
 
 class Search:
@@ -47,36 +45,50 @@ class Search:
     maximize
         Direction of the objective.
     storage
-        Where the search is kept, see `open_storage`; the searches of a study share one.
+        Where the search is kept, see `search_storage`; the searches of a study share one.
+    crew
+        Who else asks and tells; None is nobody.
+    space
+        What is searched; None is ``config.space``.
+    scan_time
+        What configurations cost on the scanner; None where all cost the same.
     """
 
     def __init__(
-        self, name: str, config: SearchConfig, *, maximize: bool, storage: "BaseStorage"
+        self,
+        name: str,
+        config: SearchConfig,
+        *,
+        maximize: bool,
+        storage: "BaseStorage",
+        crew: Crew | None = None,
+        space: Space | None = None,
+        scan_time: ScanTime | None = None,
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._name, self._config = name, config
-        self._distributions = {path: distribution(d) for path, d in config.space.items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study = optuna.create_study(
-                study_name=name,
-                storage=storage,
-                sampler=_sampler(config, name, 0),
-                pruner=_pruner(config),
-                direction="maximize" if maximize else "minimize",
-                load_if_exists=True,
-            )
+        self._name, self._config, self._crew = name, config, crew or Alone()
+        self._space = dict(config.space if space is None else space)
+        self._maximize, self._scan_time = maximize, scan_time or ScanTime(lambda _: 0.0)
+        towards = optuna.study.StudyDirection
+        direction = towards.MAXIMIZE if maximize else towards.MINIMIZE
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            sampler=make_sampler(config, name, 0),
+            pruner=make_pruner(config),
+            directions=[direction, towards.MINIMIZE] if config.pareto else [direction],
+            load_if_exists=True,
+        )
+        self._whole_grid = config.sampler in ("grid", "brute")
         self._live: dict[int, optuna.trial.Trial] = {}
         self._reported: dict[int, set[int]] = {}
-        self._adopted: list[optuna.trial.FrozenTrial] = []
 
     @property
     def budget(self) -> int:
         """Number of trials."""
-        whole = self._config.sampler in ("grid", "brute")
-        size = grid_size(self._config.space) if whole else None
+        size = sum(1 for _ in self._points()) if self._whole_grid else None
         limits = [n for n in (self._config.n_trials, size) if n is not None]
         return min(limits)
 
@@ -85,40 +97,29 @@ class Search:
         """Number of trials that were proposed, now or before."""
         return len(self._proposed())
 
+    def warm_start(self, settings: Iterable[Mapping[str, Value]]) -> None:
+        """Propose these configurations first; only before the first proposal."""
+        if not self._study.get_trials(deepcopy=False):
+            for point in settings:
+                self._study.enqueue_trial(dict(point), skip_if_exists=True)
+
     def resume(self, finished: Iterable[TrialRecord]) -> None:
-        """Catch up with the disk after a driver was killed.
-
-        Trials that are finished on disk are told; those still running are adopted, to be proposed
-        first; those that were cut short while being proposed are failed.
-        """
-        import optuna
-
+        """Catch up with the disk after a driver was killed: tell what is finished there."""
         for trial in finished:
-            self.tell(trial.key.number, trial.status, trial.value)
-        running = (optuna.trial.TrialState.RUNNING,)
-        for left in self._study.get_trials(deepcopy=False, states=running):
-            if set(self._distributions) <= set(left.params):
-                self._adopted.append(left)
-            else:
-                self._study.tell(left.number, state=optuna.trial.TrialState.FAIL)
+            self.tell(trial.key.number, trial.status, trial.value, trial.settings)
+
+    @property
+    def others_at_work(self) -> bool:
+        """Whether a trial runs that this driver has not."""
+        return not self._crew.is_alone and bool(self._running_elsewhere())
 
     def ask(self) -> Proposal | None:
         """Propose the next configuration, adopted ones first; None when the budget is spent."""
-        if self._adopted:
-            return self._live_again(self._adopted.pop(0))
-        count = self.started
-        if count >= self.budget:
-            return None
-        if self._config.sampler in ("grid", "brute") and not self._waiting():
-            point = next(itertools.islice(grid(self._config.space), count, None))
-            self._study.enqueue_trial(point)
-        self._reseed(count)
-        trial = self._study.ask(self._distributions)
-        self._live[trial.number] = trial
-        return Proposal(trial.number, dict(trial.params))
+        with self._crew.turn(self._name):
+            return self._adopt() or self._propose()
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Report the value of one subject; returns whether the trial should stop."""
+        """Report the value of one subject or rung; returns whether the trial should stop."""
         if self._config.pruner == "none":
             return False
         trial, seen = self._live[number], self._reported.setdefault(number, set())
@@ -127,7 +128,13 @@ class Search:
             trial.report(value, step)
         return trial.should_prune()
 
-    def tell(self, number: int, status: TrialStatus, value: float | None = None) -> None:
+    def tell(
+        self,
+        number: int,
+        status: TrialStatus,
+        value: float | None = None,
+        settings: Mapping[str, Value] | None = None,
+    ) -> None:
         """Say how a trial ended; telling it again changes nothing."""
         import optuna
 
@@ -136,124 +143,153 @@ class Search:
             TrialStatus.PRUNED: optuna.trial.TrialState.PRUNED,
             TrialStatus.FAILED: optuna.trial.TrialState.FAIL,
         }
-        told = value if status is TrialStatus.COMPLETE else None
-        self._study.tell(number, told, state=states[status], skip_if_finished=True)
+        values = None
+        if status is TrialStatus.COMPLETE and value is not None:
+            values = [value]
+            if self._config.pareto:
+                values.append(self._scan_time.seconds_of(settings or {}))
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # told before an answer was lost
+            self._study.tell(number, values, state=states[status], skip_if_finished=True)
         self._live.pop(number, None)
         self._reported.pop(number, None)
 
     def best(self) -> Proposal | None:
-        """Return the best complete trial; None if there is none."""
-        try:
-            trial = self._study.best_trial
-        except ValueError:
+        """Return the best complete trial by the objective; None if there is none."""
+        complete = [trial for trial in self._proposed() if trial.state.name == "COMPLETE"]
+        if not complete:
             return None
-        return Proposal(trial.number, dict(trial.params))
+        sign = -1.0 if self._maximize else 1.0
+        best = min(complete, key=lambda trial: sign * trial.values[0])
+        return Proposal(best.number, dict(best.params))
+
+    def front(self) -> list[tuple[Proposal, float, float]]:
+        """Return the Pareto front: configuration, objective and scan time [s], fastest first."""
+        found = [
+            (Proposal(trial.number, dict(trial.params)), trial.values[0], trial.values[1])
+            for trial in (self._study.best_trials if self._config.pareto else ())
+        ]
+        return sorted(found, key=lambda point: point[2])
 
     @property
     def best_value(self) -> float | None:
         """Value of the best complete trial."""
         best = self.best()
-        return None if best is None else self._study.trials[best.number].value
+        return None if best is None else self._study.trials[best.number].values[0]
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials by state."""
         states = [trial.state.name for trial in self._proposed()]
         return {name: states.count(name) for name in sorted(set(states))}
 
-    def _proposed(self) -> "list[optuna.trial.FrozenTrial]":
-        """Return trials with all their settings; one that was cut short while asking has not."""
-        whole = set(self._distributions)
-        trials = self._study.get_trials(deepcopy=False)
-        return [t for t in trials if whole <= set(t.params)]
+    # -- other drivers' trials -----------------------------------------------------------------
 
-    def _reseed(self, count: int) -> None:
-        """Give each proposal a sampler of its own seed.
+    def _running_elsewhere(self) -> "list[optuna.trial.FrozenTrial]":
+        import optuna
+
+        running = (optuna.trial.TrialState.RUNNING,)
+        trials = self._study.get_trials(deepcopy=False, states=running)
+        return [trial for trial in trials if trial.number not in self._live]
+
+    def _adopt(self) -> Proposal | None:
+        """Take over what a dead driver left; a trial cut short while it was proposed is failed."""
+        import optuna
+
+        for left in self._running_elsewhere():
+            if not self._crew.take(f"trial/{self._name}/{left.number}"):
+                continue
+            if is_whole(self._space, left.params) and _ASIDE not in left.user_attrs:
+                self._live[left.number] = optuna.trial.Trial(self._study, left._trial_id)
+                self._reported[left.number] = set(left.intermediate_values)
+                return Proposal(left.number, dict(left.params))
+            self._study.tell(left.number, state=optuna.trial.TrialState.FAIL)
+        return None
+
+    # -- new ones ------------------------------------------------------------------------------
+
+    def _propose(self) -> Proposal | None:
+        for _ in range(_TRIES):
+            if self.started >= self.budget or self._is_stagnant():
+                return None
+            if self._whole_grid and not self._enqueue_unseen(shuffled=False):
+                return None
+            trial = self._ask()
+            if not self._set_aside(trial):
+                return self._begin(trial)
+        if not is_finite(self._space) or not self._enqueue_unseen(shuffled=True):
+            return None
+        return self._begin(self._ask())
+
+    def _begin(self, trial: "optuna.trial.Trial") -> Proposal:
+        self._live[trial.number] = trial
+        self._crew.take(f"trial/{self._name}/{trial.number}")
+        if not self._crew.is_alone:
+            trial.set_user_attr("driver", self._crew.driver)
+        return Proposal(trial.number, dict(trial.params))
+
+    def _ask(self) -> "optuna.trial.Trial":
+        """Ask a sampler of the proposal's own seed.
 
         A resumed search then proposes what it would have proposed, not its first points again.
         """
+        self._study.sampler = make_sampler(self._config, self._name, len(self._with_settings()))
+        trial = self._study.ask()
+        for path, dimension in self._space.items():
+            if dimension.is_active(trial.params):
+                suggest(trial, path, dimension)
+        return trial
+
+    def _set_aside(self, trial: "optuna.trial.Trial") -> bool:
+        """End a proposal that costs too much scan time or is not new."""
         import optuna
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = _sampler(self._config, self._name, count)
+        excess_s = self._scan_time.excess_s(trial.params)
+        if excess_s > 0:
+            trial.set_user_attr(_ASIDE, "scan time")
+            if self._config.sampler in LEARN_CONSTRAINTS:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    trial.set_constraint("scan_time", excess_s)
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return True
+        if any(other.params == trial.params for other in self._proposed(but=trial.number)):
+            trial.set_user_attr(_ASIDE, "not new")
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return True
+        return False
 
-    def _waiting(self) -> bool:
+    def _is_stagnant(self) -> bool:
+        """Whether the best has stood for as many ended trials as the study has patience."""
+        best = self.best() if self._config.patience is not None else None
+        if best is None or self._config.patience is None:
+            return False
+        ended = [t for t in self._proposed() if t.state.is_finished() and t.number > best.number]
+        return len(ended) >= self._config.patience
+
+    def _points(self) -> Iterator[dict[str, Value]]:
+        return (p for p in grid(self._space) if self._scan_time.excess_s(p) <= 0)
+
+    def _enqueue_unseen(self, *, shuffled: bool) -> bool:
+        """Have a point of a finite space proposed next that was not proposed yet."""
         import optuna
 
-        return bool(self._study.get_trials(False, (optuna.trial.TrialState.WAITING,)))
+        if self._study.get_trials(False, (optuna.trial.TrialState.WAITING,)):
+            return True
+        seen = [trial.params for trial in self._proposed()]
+        free = [point for point in self._points() if point not in seen]
+        if not free:
+            return False
+        draw = seed_of("unseen", self._config.seed, self._name, len(seen)) if shuffled else 0
+        self._study.enqueue_trial(free[draw % len(free)])
+        return True
 
-    def _live_again(self, frozen: "optuna.trial.FrozenTrial") -> Proposal:
-        import optuna
+    def _with_settings(self) -> "list[optuna.trial.FrozenTrial]":
+        """Return trials with all their settings; one that was cut short while asking has not."""
+        trials = self._study.get_trials(deepcopy=False)
+        return [t for t in trials if is_whole(self._space, t.params)]
 
-        self._live[frozen.number] = optuna.trial.Trial(self._study, frozen._trial_id)
-        self._reported[frozen.number] = set(frozen.intermediate_values)
-        return Proposal(frozen.number, dict(frozen.params))
-
-
-def distribution(dimension: Dimension) -> "optuna.distributions.BaseDistribution":
-    """Return a dimension as Optuna names it."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(dimension, Choices):
-        return CategoricalDistribution(dimension.choices)
-    if isinstance(dimension, Ints):
-        return IntDistribution(dimension.low, dimension.high, dimension.log, dimension.step)
-    return FloatDistribution(dimension.low, dimension.high, dimension.log)
-
-
-def _sampler(config: SearchConfig, name: str, number: int) -> "optuna.samplers.BaseSampler":
-    from optuna import samplers
-
-    seed = seed_of("search", config.seed, name, number)
-    if config.sampler == "tpe":
-        return samplers.TPESampler(seed=seed, n_startup_trials=8)
-    if config.sampler == "gp":
-        return samplers.GPSampler(seed=seed)
-    if config.sampler == "cmaes":
-        _require("cmaes")
-        return samplers.CmaEsSampler(seed=seed)
-    return samplers.RandomSampler(seed=seed)  # a grid is enqueued point by point
-
-
-def _require(package: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise InvalidInput(
-            f"sampler '{package}' needs the package {package}, it is not installed; "
-            f"run 'pip install {package}' or use sampler 'tpe'"
-        )
-
-
-def _pruner(config: SearchConfig) -> "optuna.pruners.BasePruner":
-    from optuna import pruners
-
-    if config.pruner == "wilcoxon":
-        return pruners.WilcoxonPruner(p_threshold=0.1)
-    return pruners.NopPruner()
-
-
-def open_storage(journal: Path | None) -> "BaseStorage":
-    """Open the journal of a study; None keeps searches in memory."""
-    from optuna.storages import InMemoryStorage, JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    if journal is None:
-        return InMemoryStorage()
-    heal_journal(journal)
-    return JournalStorage(JournalFileBackend(str(journal)))
-
-
-def heal_journal(journal: Path) -> None:
-    """Remove what a killed driver may leave: its lock, and a last line that was cut short.
-
-    Only the one driver of a study may call this.
-    """
-    for lock in journal.parent.glob(f"{journal.name}.lock*"):
-        lock.unlink(missing_ok=True)
-    if not journal.exists():
-        return
-    content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        os.truncate(journal, whole)
+    def _proposed(self, but: int = -1) -> "list[optuna.trial.FrozenTrial]":
+        return [
+            trial
+            for trial in self._with_settings()
+            if _ASIDE not in trial.user_attrs and trial.number != but
+        ]

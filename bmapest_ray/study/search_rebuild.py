@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.objective import make_objective
 from bmapest_ray.study.records import TrialRecord
-from bmapest_ray.study.search import distribution, heal_journal, open_storage
+from bmapest_ray.study.search_samplers import distribution
+from bmapest_ray.study.search_storage import heal_journal, open_storage
+from bmapest_ray.study.space import Choices, Dimension
 from bmapest_ray.study.status import Stage, TrialStatus
 from bmapest_ray.study.store import StudyStore
 
@@ -67,7 +69,9 @@ def _frozen(trials: Sequence[TrialRecord], config: StudyConfig) -> "list[optuna.
         if trial is None:
             made.append(optuna.create_trial(state=optuna.trial.TrialState.FAIL))
             continue
-        known = {path: config.search.space[path] for path in trial.settings}
+        known: dict[str, Dimension] = {
+            path: config.search.space.get(path, Choices((True, False))) for path in trial.settings
+        }
         made.append(
             optuna.create_trial(
                 state=states[trial.status],

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,19 @@ _RANGE_KEYS = ("low", "high", "log", "step", "steps", "int")
 
 
 @dataclass(frozen=True)
-class Choices:
+class Conditional:
+    """A dimension that may count only where others have certain values."""
+
+    when: tuple[tuple[str, Value], ...] = field(default=(), kw_only=True)
+    """``(path, value)``: all must hold; empty always holds."""
+
+    def is_active(self, settings: Mapping[str, Any]) -> bool:
+        """Whether the dimension counts beside these settings."""
+        return all(settings.get(path) == value for path, value in self.when)
+
+
+@dataclass(frozen=True)
+class Choices(Conditional):
     """One of a few values."""
 
     choices: tuple[Value, ...]
@@ -29,7 +41,7 @@ class Choices:
 
 
 @dataclass(frozen=True)
-class Floats:
+class Floats(Conditional):
     """Real numbers from `low` to `high`; `steps` of them where a grid is asked for."""
 
     low: float
@@ -52,7 +64,7 @@ class Floats:
 
 
 @dataclass(frozen=True)
-class Ints:
+class Ints(Conditional):
     """Whole numbers from `low` to `high` in steps of `step`."""
 
     low: int
@@ -75,13 +87,25 @@ Space = Mapping[str, Dimension]
 def make_space(raw: Mapping[str, Any]) -> dict[str, Dimension]:
     """Read a search space: ``{choices: [..]}``, ``{low, high, log, steps}``, ``{.., int: true}``.
 
+    ``when: {path: value}`` in a dimension makes it count only there; the path comes before it.
+
     Raises
     ------
     ValueError
         With a sentence that names the path, the rule and the value.
     """
     known = (Choices, Floats, Ints)
-    return {p: v if isinstance(v, known) else _dimension(p, v) for p, v in raw.items()}
+    space = {p: v if isinstance(v, known) else _dimension(p, v) for p, v in raw.items()}
+    before: set[str] = set()
+    for path, dimension in space.items():
+        late = [name for name, _ in dimension.when if name not in before]
+        if late:
+            raise ValueError(
+                f"{path} may depend on what stands before it in the space, got '{late[0]}'; "
+                "move it up"
+            )
+        before.add(path)
+    return space
 
 
 def _dimension(path: str, raw: object) -> Dimension:
@@ -89,6 +113,11 @@ def _dimension(path: str, raw: object) -> Dimension:
         raw = {"choices": list(raw)}
     if not isinstance(raw, Mapping):
         raise ValueError(f"{path} must be choices or a range with low and high, got {raw!r}")
+    if "when" in raw:
+        when, rest = raw["when"] or {}, {k: v for k, v in raw.items() if k != "when"}
+        if not isinstance(when, Mapping):  # as a study that was written out has it
+            when = dict(when)
+        return replace(_dimension(path, rest), when=tuple(when.items()))
     if "choices" in raw:
         return _choices(path, raw)
     for key in raw:
@@ -129,18 +158,28 @@ def _number(path: str, name: str, value: object) -> float:
 
 
 def grid(space: Space) -> Iterator[dict[str, Value]]:
-    """Yield every point of a finite space, the last path varying fastest."""
-    paths = list(space)
+    """Yield every point of a finite space once, the last path varying fastest."""
+    paths, seen = list(space), set[tuple[tuple[str, Value], ...]]()
     for values in itertools.product(*(space[path].values() for path in paths)):
-        yield dict(zip(paths, values, strict=True))
+        point: dict[str, Value] = {}
+        for path, value in zip(paths, values, strict=True):
+            if space[path].is_active(point):
+                point[path] = value
+        if len(point) == len(paths):
+            yield point
+        elif tuple(point.items()) not in seen:
+            seen.add(tuple(point.items()))
+            yield point
 
 
-def grid_size(space: Space) -> int:
-    """Return the number of points of `grid`."""
-    size = 1
-    for dimension in space.values():
-        size *= len(dimension.values())
-    return size
+def is_finite(space: Space) -> bool:
+    """Whether a space has finitely many points that are worth listing."""
+    return all(not isinstance(d, Floats) or d.steps is not None for d in space.values())
+
+
+def is_whole(space: Space, settings: Mapping[str, Any]) -> bool:
+    """Whether settings have a value for every dimension that counts beside them."""
+    return all(path in settings or not d.is_active(settings) for path, d in space.items())
 
 
 _FREE_KEYS = (

@@ -13,7 +13,6 @@
 
 import fcntl
 import json
-import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
@@ -60,12 +59,11 @@ class StudyStore:
     def __init__(self, root: Path) -> None:
         self.root = Path(root).absolute()
         self._lock: IO[str] | None = None
-        self._in_parts: set[str] | None = None
 
     # -- opening -------------------------------------------------------------------------------
 
     def open(self, config: StudyConfig, *, resume: bool) -> str:
-        """Make the folder, or go on with it.
+        """Make the folder, or go on with it; with a shared storage, others may be at work in it.
 
         Returns
         -------
@@ -86,22 +84,24 @@ class StudyStore:
                     f"a new study needs an empty folder, {self.root} holds files; add --resume to "
                     "go on with it, or choose another folder with --out"
                 )
-            self._acquire()
+            first = self._acquire(shared=config.compute.storage is not None)
             try:
-                return self._enter(config, known=known)
+                return self._enter(config, known=known, first=first)
             except BaseException:
                 self.close()
                 raise
 
-    def _enter(self, config: StudyConfig, *, known: bool) -> str:
-        remove_leftovers(self.root)
+    def _enter(self, config: StudyConfig, *, known: bool, first: bool) -> str:
+        if first:
+            remove_leftovers(self.root)
         if known:
             self._require_same(config)
         else:
             identity = {"id": uuid.uuid4().hex, "schema": SCHEMA_VERSION, "versions": _tool()}
             write_once(self._file("study.json"), json.dumps(identity, indent=1))
-        self._file(CANCEL_FILE).unlink(missing_ok=True)
-        replace_text(self._file("study.yaml"), dump_study(config))
+        if first:
+            self._file(CANCEL_FILE).unlink(missing_ok=True)
+            replace_text(self._file("study.yaml"), dump_study(config))
         return str(read_json(self._file("study.json"))["id"])
 
     def close(self) -> None:
@@ -110,18 +110,26 @@ class StudyStore:
             self._lock.close()
             self._lock = None
 
-    def _acquire(self) -> None:
-        self._lock = self._file("driver.lock").open("w", encoding="utf-8")
+    def _acquire(self, *, shared: bool) -> bool:
+        """Lock the folder; returns whether no other driver is in it."""
+        self._lock = self._file("driver.lock").open("a", encoding="utf-8")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if shared:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
+                return False
             self.close()
             raise InvalidInput(
                 f"a study folder takes one driver at a time, {self.root} has one at work; wait "
                 "for it or stop it"
             ) from None
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
+        return True
+
+    def let_others_in(self) -> None:
+        """Keep the folder as one driver among several."""
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
 
     def _require_same(self, config: StudyConfig) -> None:
         old, new = (to_dict(c) for c in (load_study(self._file("study.yaml")), config))
@@ -192,15 +200,13 @@ class StudyStore:
 
     def compact(self) -> None:
         """Add the jobs that the results table lacks to it, as one more part."""
-        parts = sorted(self._file("results").glob("part-*.parquet"))
-        if self._in_parts is None:
-            self._in_parts = _ids_in(parts)
-        missing = sorted(self.job_ids() - self._in_parts)
-        if missing:
-            path = self._file("results", f"part-{len(parts):05d}.parquet")
-            with writing(self.root):
+        with writing(self.root), self._file("results.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # another driver may do the same
+            parts = sorted(self._file("results").glob("part-*.parquet"))
+            missing = sorted(self.job_ids() - _ids_in(parts))
+            if missing:
+                path = self._file("results", f"part-{len(parts):05d}.parquet")
                 write_part(path, (r for r in map(self.job, missing) if r is not None))
-            self._in_parts |= set(missing)
 
     @property
     def is_cancelled(self) -> bool:

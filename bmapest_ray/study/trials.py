@@ -32,6 +32,10 @@ class ActiveTrial:
         self._subjects = list(dict.fromkeys(job.anatomy.subject for job in jobs))
         self._jobs = {job.id: job for job in jobs}
         self._done: dict[str, JobRecord] = {}
+        self._of_subject: dict[str, list[str]] = {}
+        for job in jobs:
+            self._of_subject.setdefault(job.anatomy.subject, []).append(job.id)
+        self._left = {name: len(ids) for name, ids in self._of_subject.items()}
         self._waiting: deque[JobSpec] = deque(_shuffled(jobs, str(record.key)) if shuffle else jobs)
         self.pruned = False
 
@@ -61,6 +65,7 @@ class ActiveTrial:
 
     def add(self, record: JobRecord) -> None:
         """Take a finished job."""
+        self._left[record.subject] -= record.id not in self._done
         self._done[record.id] = record
 
     def stop(self) -> None:
@@ -72,9 +77,9 @@ class ActiveTrial:
 
     def finished_subject(self, record: JobRecord, objective: Objective) -> tuple[int, float] | None:
         """Return index and value of the subject of `record` if this was its last job."""
-        ids = [i for i, job in self._jobs.items() if job.anatomy.subject == record.subject]
-        if not all(i in self._done for i in ids):
+        if self._left[record.subject]:
             return None
+        ids = self._of_subject[record.subject]
         values = [objective.of_job(self._done[i]) for i in ids]
         known = [v for v in values if v is not None]
         if len(known) < len(values):
@@ -105,5 +110,10 @@ def _shuffled(jobs: Sequence[JobSpec], key: str) -> Iterator[JobSpec]:
     by_subject: dict[str, list[JobSpec]] = {}
     for job in jobs:
         by_subject.setdefault(job.anatomy.subject, []).append(job)
-    for subject in sorted(by_subject, key=lambda name: seed_of("order", key, name)):
+    for subject in subject_order(list(by_subject), key):
         yield from by_subject[subject]
+
+
+def subject_order(subjects: Sequence[str], key: str) -> list[str]:
+    """Return subjects in the order in which the trial of a key runs them."""
+    return sorted(subjects, key=lambda name: seed_of("order", key, name))

@@ -147,6 +147,4 @@ def _of(part: AnatomyPart, subject: str) -> AnatomyPart:
 def _maps(part: AnatomyPart, subject: str, deeper_mm: float) -> Tensor:
     where = SliceSpec.parse(part.slice)
     moved = replace(where, value=where.value + deeper_mm) if deeper_mm else where
-    return load_slice(
-        open_anatomy(part.source), subject, moved, part.matrix, part.fov_mm
-    ).fraction
+    return load_slice(open_anatomy(part.source), subject, moved, part.matrix, part.fov_mm).fraction

@@ -17,7 +17,8 @@ from bmapest_ray.compute.local import LocalRunner
 from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.loading import parse_study
 from bmapest_ray.study.run import run_study
-from bmapest_ray.study.search import Search, open_storage
+from bmapest_ray.study.search import Search
+from bmapest_ray.study.search_storage import open_storage
 from bmapest_ray.study.store import load_trials
 
 SPACE = {"inversion.settings.damping": {"low": 0.0, "high": 1.0}}

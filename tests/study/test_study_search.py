@@ -4,10 +4,13 @@ from typing import Any
 import pytest
 
 from bmapest_ray.base.errors import InvalidInput
-from bmapest_ray.study import search as search_module
+from bmapest_ray.study import search_samplers
 from bmapest_ray.study.config import SearchConfig
+from bmapest_ray.study.proposal import Proposal, ScanTime
 from bmapest_ray.study.records import TrialKey, TrialRecord
-from bmapest_ray.study.search import Proposal, Search, open_storage
+from bmapest_ray.study.search import Search
+from bmapest_ray.study.search_storage import open_storage
+from bmapest_ray.study.space import grid, make_space
 from bmapest_ray.study.status import Stage, TrialStatus
 
 DAMPING, SIGNS = "inversion.settings.damping", "inversion.settings.signs"
@@ -22,7 +25,7 @@ def make(journal: Path | None, **changes: Any) -> Search:
 
 
 def value_of(proposal: Proposal) -> float:
-    return -abs(float(proposal.settings[DAMPING] or 0) - 0.1)  # type: ignore[arg-type]
+    return -abs(float(proposal.settings.get(DAMPING) or 0) - 0.1)  # type: ignore[arg-type]
 
 
 def play(search: Search, most: int = 100) -> list[Proposal]:
@@ -126,6 +129,118 @@ def test_settings_that_a_pruner_dislikes_stop(tmp_path: Path) -> None:
 def test_a_sampler_whose_package_is_missing_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr(search_samplers, "find_spec", lambda _: None)
     with pytest.raises(InvalidInput, match="needs the package cmaes, it is not installed"):
-        search_module._require("cmaes")
+        search_samplers.require_package("cmaes")
+
+
+FLAGS = {f"contrast.c{i}": {"choices": [True, False]} for i in range(4)}
+
+
+def flags_search(**changes: Any) -> Search:
+    """Make a search over four contrasts of 1, 2, 3 and 4 s, of which 5 s may be played."""
+    space = make_space(FLAGS)
+    config = SearchConfig.model_validate(
+        {"n_trials": 40, "contrasts": {"max_scan_time_s": 5}, **changes}
+    )
+    scan_time = ScanTime(seconds_of, 5.0 if not changes.get("pareto") else None)
+    return Search(
+        "s/p", config, maximize=True, storage=open_storage(None), space=space, scan_time=scan_time
+    )
+
+
+def seconds_of(settings: Any) -> float:
+    return sum(i + 1.0 for i in range(4) if settings[f"contrast.c{i}"]) or 99.0
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "brute", "gp", "cmaes"])
+def test_what_takes_too_long_is_never_proposed_and_nothing_twice(sampler: str) -> None:
+    search = flags_search(sampler=sampler)
+    feasible = [p for p in grid(make_space(FLAGS)) if seconds_of(p) <= 5.0]
+    assert len(feasible) == 8
+    seen = []
+    while (proposal := search.ask()) is not None:
+        assert seconds_of(proposal.settings) <= 5.0
+        seen.append(tuple(proposal.settings.values()))
+        search.tell(proposal.number, TrialStatus.COMPLETE, seconds_of(proposal.settings))
+    assert len(seen) == len(set(seen)) == len(feasible)
+    assert search.started == len(feasible)
+    best = search.best()
+    assert best is not None
+    assert seconds_of(best.settings) == 5.0
+
+
+def test_a_pareto_search_knows_its_front() -> None:
+    search = flags_search(sampler="random", pareto=True, n_trials=15)
+    while (proposal := search.ask()) is not None:
+        value = 10.0 if proposal.settings["contrast.c0"] else 1.0
+        search.tell(proposal.number, TrialStatus.COMPLETE, value, proposal.settings)
+    front = [(value, seconds) for _, value, seconds in search.front()]
+    assert front == [(10.0, 1.0)]  # c0 alone is the fastest and the best
+    best = search.best()
+    assert best is not None
+    assert best.settings["contrast.c0"]
+
+
+def test_a_search_without_progress_stops(tmp_path: Path) -> None:
+    search = make(tmp_path / "j", sampler="random", n_trials=50, patience=4, space=WIDE)
+    numbers = []
+    while (proposal := search.ask()) is not None:
+        numbers.append(proposal.number)
+        search.tell(proposal.number, TrialStatus.COMPLETE, 1.0 if len(numbers) == 3 else 0.0)
+    assert len(numbers) == 3 + 4
+
+
+WIDE = {DAMPING: {"low": 0.0, "high": 1.0}}
+
+
+def test_what_was_best_before_is_tried_first(tmp_path: Path) -> None:
+    search = make(tmp_path / "j", sampler="random", space=WIDE)
+    search.warm_start([{DAMPING: 0.25}, {DAMPING: 0.5}])
+    first, second, third = (search.ask() for _ in range(3))
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert [p.settings[DAMPING] for p in (first, second)] == [0.25, 0.5]
+    assert third.settings[DAMPING] not in (0.25, 0.5)
+    search.warm_start([{DAMPING: 0.75}])  # too late: nothing happens
+    assert search.ask() != 0.75
+
+
+CONDITIONAL = {
+    "inversion.prior": ["none", "tv"],
+    "inversion.prior_settings.strength": {"choices": [1.0, 2.0], "when": {"inversion.prior": "tv"}},
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "gp"])
+def test_a_setting_is_proposed_only_where_it_counts(tmp_path: Path, sampler: str) -> None:
+    seen = play(make(tmp_path / "j", sampler=sampler, space=CONDITIONAL, n_trials=10))
+    points = {tuple(p.settings.values()) for p in seen}
+    assert points == {("none",), ("tv", 1.0), ("tv", 2.0)}
+    assert len(seen) == 3
+
+
+def test_a_condition_must_stand_before_what_depends_on_it() -> None:
+    with pytest.raises(ValueError, match="may depend on what stands before it"):
+        make_space(dict(reversed(CONDITIONAL.items())))
+
+
+def test_hyperband_stops_what_lags_at_a_low_rung(tmp_path: Path) -> None:
+    search = make(
+        tmp_path / "j", pruner="hyperband", sampler="random", n_trials=30, rungs=[1, 2, 4, 8],
+        space=WIDE,
+    )  # fmt: skip
+    spent, best = 0, None
+    while (proposal := search.ask()) is not None:
+        status = TrialStatus.COMPLETE
+        for rung in (1, 2, 4, 8):
+            spent += 1
+            if search.report(proposal.number, rung, value_of(proposal) - 1 / rung):
+                status = TrialStatus.PRUNED
+                break
+        search.tell(proposal.number, status, value_of(proposal) - 1 / 8)
+        best = search.best() or best
+    assert spent < 30 * 4 * 0.8
+    assert best is not None
+    assert search.counts()["PRUNED"] > 5
