@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from bmapest_ray.study.config import SearchConfig
 from bmapest_ray.study.records import TrialRecord
-from bmapest_ray.study.search import distribution
+from bmapest_ray.study.search_samplers import distribution
 from bmapest_ray.study.status import Stage, TrialStatus
 
 FEWEST = 4
