@@ -92,6 +92,12 @@ def test_tables_say_why_published_dice_saturates(tmp_path: Path) -> None:
     assert picked["mean"].tolist() == [30.5]
 
 
+def test_what_was_not_run_is_said(tmp_path: Path) -> None:
+    text = write_tables(frame(), tmp_path)["md"].read_text()
+    assert "want of processor time: Voxel-wise NNLS on T1, one contrast; 2 sequences; 3" in text
+    assert "U-Net, strong recipe on T1, one contrast; 2 sequences; 6 sequences" in text
+
+
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="must name a parquet file"):
         read_results(tmp_path / "none.parquet")
