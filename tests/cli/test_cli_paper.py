@@ -109,3 +109,26 @@ def test_wrong_words_are_named(
     anatomy = ["--anatomy", f"bids:{brainweb_dir / 'brainweb14'}", "--out", str(tmp_path)]
     assert main(["reproduce", "paper", *anatomy, *words, "--runner", "local"]) == 2
     assert said in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "mixing", "snr"),
+    [
+        (["--preset", "paper"], "average", None),
+        (["--preset", "paper", "--mixing", "compartments", "--snr", "50"], "compartments", 50.0),
+        ([], "compartments", None),
+    ],
+)
+def test_a_preset_yields_to_options_that_are_given(
+    words: list[str], mixing: str, snr: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("bmapest_ray.cli.invert_command.invert_command", seen.append)
+    assert main(["invert", "--start", "uniform", *words]) == 0
+    (options,) = seen
+    inversion = {"solver": options.solver, "start": options.start, "prior": options.prior}
+    study = options.scene.study(signal=options.signal, inversion=inversion)
+    assert (study.mixing, study.noise.snr) == (mixing, snr)
+    assert study.inversion.start == "uniform"
+    assert study.inversion.solver == ("adam" if "--preset" in words else "gauss-newton")
+    assert study.acquisition.diffusivity_times == (1e5 if "--preset" in words else 1.0)
