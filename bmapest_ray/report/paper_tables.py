@@ -140,7 +140,8 @@ def _row(method: str, frame: "pd.DataFrame") -> list[str]:
     for score, digits in SHOWN:
         for tissue in TISSUES:
             values = frame[frame.tissue == tissue][score]
-            cells.append(f"{values.mean():.{digits}f} ± {values.std():.{digits}f}")
+            spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.{digits}f}{spread}")
     first = frame[frame.tissue == TISSUES[0]]
     tuned = int(first.evaluations.iloc[0])
     return [
