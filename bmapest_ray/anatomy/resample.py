@@ -38,7 +38,7 @@ def field_on_slice(path: Path, maps: TissueMaps, kind: FieldKind) -> Tensor:
         values in the head that its kind cannot have.
     """
     volume = load_volume(path)
-    index = _voxel_positions(volume, maps)
+    index = voxel_positions(volume, maps)
     head = maps.head.cpu().numpy()
     size = np.array(volume.data.shape)[:, None, None]
     outside = head & ((index < -0.5) | (index > size - 0.5)).any(axis=0)
@@ -60,7 +60,7 @@ def field_on_slice(path: Path, maps: TissueMaps, kind: FieldKind) -> Tensor:
     return torch.from_numpy(field).to(torch.float32)
 
 
-def _voxel_positions(volume: Volume, maps: TissueMaps) -> NDArray[np.float64]:
+def voxel_positions(volume: Volume, maps: TissueMaps) -> NDArray[np.float64]:
     """Return fractional indices `(z, y, x)` of the map at all pixels, shape `(3, y, x)`."""
     y, x = np.mgrid[: maps.matrix, : maps.matrix]
     pixels = np.stack([x, y, np.zeros_like(x), np.ones_like(x)]).astype(np.float64)

@@ -50,14 +50,18 @@ def magnitudes(protocol: str, truth: TissueMaps) -> dict[str, Tensor]:
     from bmapest_ray.sequence.parse import parse_protocol
     from bmapest_ray.simulate.factory import Scene, build_operator
     from bmapest_ray.simulate.grid import VoxelGrid
+    from bmapest_ray.simulate.nufft_operator import NufftOperator
     from bmapest_ray.tissue.fields import make_fields
     from bmapest_ray.tissue.table import PAPER_3T
 
     grid = VoxelGrid(truth.matrix, mm_to_m(truth.fov_mm))
     fields = make_fields("none", "none", truth)
     operator = build_operator(Scene(parse_protocol(protocol), grid, fields, PAPER_3T)).operator
-    found = operator.forward(truth.fraction).abs()
-    return dict(zip((channel.image for channel in operator.channels), found, strict=True))
+    images = operator.forward(truth.fraction)
+    if isinstance(operator, NufftOperator):
+        images = operator.sharpened(images)
+    names = [channel.image for channel in operator.channels]
+    return dict(zip(names, images.abs(), strict=True))
 
 
 def region_means(image: Tensor, fractions: Tensor) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import Literal
 
 import torch
 
+from bmapest_ray.anatomy.coil_maps import coils_on_slice
 from bmapest_ray.anatomy.maps import TissueMaps
 from bmapest_ray.anatomy.resample import field_on_slice
 from bmapest_ray.base.digests import digest
@@ -140,7 +141,9 @@ def analytic_coils(n_coils: int, matrix: int) -> torch.Tensor:
     return torch.polar(magnitude, phase + angle[:, None, None]).to(torch.complex64)
 
 
-def make_fields(b0: str, b1: str, maps: TissueMaps, *, n_coils: int = 1) -> Fields:
+def make_fields(
+    b0: str, b1: str, maps: TissueMaps, *, n_coils: int = 1, coils: Path | None = None
+) -> Fields:
     """Make the fields of a slice.
 
     Parameters
@@ -152,7 +155,9 @@ def make_fields(b0: str, b1: str, maps: TissueMaps, *, n_coils: int = 1) -> Fiel
     maps
         The slice, which gives the matrix and where it lies.
     n_coils
-        Receive coils; 1 is one uniform coil.
+        Analytic receive coils; 1 is one uniform coil.
+    coils
+        Complex NIfTI file of measured sensitivities, instead of analytic ones.
 
     Raises
     ------
@@ -162,8 +167,10 @@ def make_fields(b0: str, b1: str, maps: TissueMaps, *, n_coils: int = 1) -> Fiel
     matrix = maps.matrix
     b0_hz = _field(b0, "hz", maps, neutral=0.0)
     relative = _field(b1, "relative", maps, neutral=1.0)
-    coils = None if n_coils == 1 else analytic_coils(n_coils, matrix)
-    return Fields(b0_hz=b0_hz, b1=relative, coils=coils)
+    if coils is not None:
+        return Fields(b0_hz=b0_hz, b1=relative, coils=coils_on_slice(coils, maps))
+    analytic = None if n_coils == 1 else analytic_coils(n_coils, matrix)
+    return Fields(b0_hz=b0_hz, b1=relative, coils=analytic)
 
 
 def _field(

@@ -101,6 +101,14 @@ def test_a_radial_image_tells_what_two_cartesian_ones_leave_open():
     assert errors[1] < 0.4 * errors[0]
 
 
+def test_sharpened_images_show_the_object_as_a_cartesian_one_does():
+    contrast = (("flip_angle_deg", 10.0), ("repetition_time_s", 0.05), ("dummy_pulses", 60))
+    maps = smooth_maps(MATRIX)
+    spokes = operator_of(protocol_of(("radial", (("spokes", 40), *contrast))))
+    wanted = operator_of(protocol_of(("spoiled_gre", contrast))).forward(maps).abs()
+    assert relative(spokes.sharpened(spokes.forward(maps)).abs(), wanted) < 0.05
+
+
 def test_engines_that_need_a_grid_say_so():
     protocol = protocol_of(("spiral", SPIRAL))
     with pytest.raises(InvalidInput, match="exact engine encodes Cartesian readouts"):
