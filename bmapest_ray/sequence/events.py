@@ -140,7 +140,7 @@ class AdcReadout:
     samples, dwell_s
         Of the receive window.
     centre_s
-        Middle of the window from the begin of the chain.
+        Middle of the window from the begin of the chain; where a spiral leaves k = 0.
     """
 
     image: int

@@ -54,7 +54,10 @@ class SpoiledRepetition:
         if adc is not None:
             readout = AdcReadout(image, -1, False, adc.samples, adc.dwell_s)
             block = replace(line.window, adc=replace(adc, phase_deg=phase_deg))
+            echo_s = score.time_s + line.begins_s
             score.play_window(block, readout, receive=receive)
+            if receive and score.recording:
+                score.readouts[-1] = replace(score.readouts[-1], centre_s=echo_s)
         score.play(line.after)
         score.wait_until(
             excited_s + self.repetition_time_s - pulse.centre_s,

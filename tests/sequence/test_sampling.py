@@ -190,6 +190,13 @@ def test_spirals_cover_k_space_without_gaps_and_return(scanner):
     assert len(built.readouts) == 4
 
 
+@pytest.mark.parametrize(("sequence", "echo_s"), [("spiral", 0.002), ("radial", 0.005)])
+def test_echo_times_off_the_grid_are_those_of_the_centre_of_k_space(sequence, echo_s):
+    (timing,) = image_timings(write(sequence))
+    assert timing.echo_time_s == pytest.approx(echo_s, abs=1e-5)
+    assert timing.repetition_time_s == pytest.approx(0.025, abs=1e-5)
+
+
 def test_a_diagram_shows_what_is_played():
     score = write("spoiled_gre", matrix=8)
     drawn = diagram(score, end_s=0.025)
