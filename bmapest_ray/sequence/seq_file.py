@@ -24,6 +24,8 @@ _USES: Final[tuple[PulseUse, ...]] = (
     "saturation",
     "preparation",
 )
+_MOST_SAMPLES: Final = 100_000
+"""Per receive window."""
 _WEAKEST_REFOCUSING_DEG: Final = 100.0
 """A pulse of unknown use below this excites, above it refocuses."""
 
@@ -165,6 +167,7 @@ def _block(raw: Any, duration_s: float, where: str) -> Block:  # noqa: ANN401
             f"{where} must last a multiple of {raster_s:g} s, got {duration_s:.9g} s; "
             "export it on that raster"
         )
+    _check_events(raw, duration_s, where)
     played = (raw.rf, raw.gx, raw.gy, raw.gz, raw.adc)
     events = RawEvents(
         tuple(event for event in played if event is not None),
@@ -177,6 +180,28 @@ def _block(raw: Any, duration_s: float, where: str) -> Block:  # noqa: ANN401
         adc=None if raw.adc is None else _adc(raw.adc),
         raw=events,
     )
+
+
+def _check_events(raw: Any, duration_s: float, where: str) -> None:  # noqa: ANN401
+    """Refuse what would make every later computation fail or never end."""
+    for event in (raw.gx, raw.gy, raw.gz):
+        if event is None or event.type != "trap":
+            continue
+        times_s = (event.delay, event.rise_time, event.flat_time, event.fall_time)
+        if not np.isfinite([event.amplitude, *times_s]).all() or min(times_s) < 0:
+            raise InvalidInput(
+                f"g{event.channel} in {where} must have a finite amplitude and times of at least "
+                f"0 s, got {event.amplitude:g} Hz/m and {', '.join(f'{t:g}' for t in times_s)} s; "
+                "export it again"
+            )
+    if raw.adc is None:
+        return
+    end_s = raw.adc.delay + raw.adc.num_samples * raw.adc.dwell
+    if not 1 <= raw.adc.num_samples <= _MOST_SAMPLES or not end_s <= duration_s + 1e-6:
+        raise InvalidInput(
+            f"the ADC in {where} must take 1..{_MOST_SAMPLES} samples inside its block of "
+            f"{duration_s:g} s, got {raw.adc.num_samples} until {end_s:g} s; export it again"
+        )
 
 
 def _sample_s(rf: Any) -> np.ndarray:  # noqa: ANN401

@@ -151,9 +151,17 @@ def strong(text: str) -> str:
         (lambda text: text.replace("minor 5", "minor 7"), "got version 1.7; export it again"),
         (without_adc, "must receive at least one line, got no ADC; add a readout"),
         (lambda text: re.sub(r"FOV 0\.2 0\.2", "FOV 0.3 0.3", text), "the 0.3 m that"),
+        (
+            lambda text: re.sub(r"(\[ADC\]\n\s*1\s+)\d+", r"\g<1>2000000000", text),
+            "must take 1..100000 samples inside its block of",
+        ),
+        (
+            lambda text: re.sub(r"(\[TRAP\]\n\s*1\s+)\S+", r"\g<1>nan", text),
+            "must have a finite amplitude and times of at least 0 s, got nan Hz/m",
+        ),
         (strong, "must be at most 100 mT/m, got 9342 mT/m; lower it"),
     ],
-    ids=["truncated", "version", "no-adc", "fov", "gradients"],
+    ids=["truncated", "version", "no-adc", "fov", "samples", "nan", "gradients"],
 )
 def test_bad_files_are_refused_in_one_sentence_that_names_the_place(
     change: Callable[[str], str],
