@@ -194,6 +194,19 @@ def _check_events(raw: Any, duration_s: float, where: str) -> None:  # noqa: ANN
                 f"0 s, got {event.amplitude:g} Hz/m and {', '.join(f'{t:g}' for t in times_s)} s; "
                 "export it again"
             )
+    last_s = max(
+        (
+            event.delay + _length_s(event)
+            for event in (raw.rf, raw.gx, raw.gy, raw.gz)
+            if event is not None
+        ),
+        default=0.0,
+    )
+    if last_s > duration_s + SCANNERS["as-imported"].gradient_raster_s:
+        raise InvalidInput(
+            f"{where} must last as long as its events, got {duration_s:g} s for events until "
+            f"{last_s:g} s; export it again"
+        )
     if raw.adc is None:
         return
     end_s = raw.adc.delay + raw.adc.num_samples * raw.adc.dwell
@@ -202,6 +215,13 @@ def _check_events(raw: Any, duration_s: float, where: str) -> None:  # noqa: ANN
             f"the ADC in {where} must take 1..{_MOST_SAMPLES} samples inside its block of "
             f"{duration_s:g} s, got {raw.adc.num_samples} until {end_s:g} s; export it again"
         )
+
+
+def _length_s(event: Any) -> float:  # noqa: ANN401
+    """Return how long a pulse or gradient lasts after its delay."""
+    if event.type == "trap":
+        return float(event.rise_time + event.flat_time + event.fall_time)
+    return float(event.shape_dur)
 
 
 def _sample_s(rf: Any) -> np.ndarray:  # noqa: ANN401
