@@ -197,8 +197,8 @@ def _line(kind: Kind, replays: Sequence[Replay], best: float, total: int) -> str
 _TEXT = """# How well the search finds the best
 
 Written by `bmapest bench search` from `studies/search.yaml`. Every contrast of `{pool}` may be
-played or not, within {limit:g} s of scan time, times six regularisations (no prior, or total
-variation at five strengths): {configurations} configurations fit, and each was run on BrainWeb
+played or not, within {limit:g} s of scan time, times three regularisations (no prior, or total
+variation at two strengths): {configurations} configurations fit, and each was run on BrainWeb
 subjects {subjects} (32 x 32, SNR 50, one noise draw, data from the model that is fitted), {total}
 inversions in all. The objective is the mean absolute error over tissues and subjects.
 

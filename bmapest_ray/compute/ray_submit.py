@@ -82,6 +82,7 @@ def submit(submission: Submission) -> str:
     client = _client(submission.address)
     with tempfile.TemporaryDirectory(prefix="bmapest-submit-") as folder:
         Path(folder, "study.yaml").write_text(submission.study, encoding="utf-8")
+        ray = import_ray()
         try:
             return str(
                 client.submit_job(
@@ -92,7 +93,7 @@ def submit(submission: Submission) -> str:
                     },
                 )
             )
-        except (RuntimeError, ConnectionError) as error:
+        except (RuntimeError, ConnectionError, ray.exceptions.RayError) as error:
             raise _refusal(submission.address, error) from None
 
 
@@ -121,18 +122,18 @@ def _client(address: str) -> Any:  # noqa: ANN401 - Ray is loaded late
             "from the head node or set RAY_AUTH_TOKEN_PATH"
         )
     secure_token()
-    import_ray()
+    ray = import_ray()
     from ray.job_submission import JobSubmissionClient
 
     try:
         return JobSubmissionClient(address)
-    except (RuntimeError, ConnectionError) as error:
+    except (RuntimeError, ConnectionError, ray.exceptions.RayError) as error:
         raise _refusal(address, error) from None
 
 
 def _refusal(address: str, error: Exception) -> InvalidInput:
     text = " ".join(str(error).split())
-    if "401" in text or "403" in text or "nauthori" in text or "oken" in text:
+    if any(word in text for word in ("401", "403", "nauthori", "oken", "uthentication")):
         return InvalidInput(
             f"the cluster at {address} refused the token; use the one of its head node "
             "(RAY_AUTH_TOKEN_PATH, by default ~/.ray/auth_token)"

@@ -65,7 +65,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(home: Path) -> dict[str, str]:
     outside = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    return {**outside, "HOME": str(home), "RAY_AUTH_MODE": "token", "BMAPEST_CACHE": str(home)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), outside["PATH"]])
+    own = {"HOME": str(home), "RAY_AUTH_MODE": "token", "BMAPEST_CACHE": str(home), "PATH": path}
+    return {**outside, **own}
 
 
 @pytest.fixture(scope="module")
