@@ -52,6 +52,8 @@ class Search:
         What is searched; None is ``config.space``.
     scan_time
         What configurations cost on the scanner; None where all cost the same.
+    seed_name
+        What seeds the proposals besides ``config.seed``; None is `name`.
     """
 
     def __init__(
@@ -64,11 +66,13 @@ class Search:
         crew: Crew | None = None,
         space: Space | None = None,
         scan_time: ScanTime | None = None,
+        seed_name: str | None = None,
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._name, self._config, self._crew = name, config, crew or Alone()
+        self._name, self._seed_name = name, seed_name or name
+        self._config, self._crew = config, crew or Alone()
         self._space = dict(config.space if space is None else space)
         self._maximize, self._scan_time = maximize, scan_time or ScanTime(lambda _: 0.0)
         towards = optuna.study.StudyDirection
@@ -76,7 +80,7 @@ class Search:
         self._study = optuna.create_study(
             study_name=name,
             storage=storage,
-            sampler=make_sampler(config, name, 0),
+            sampler=make_sampler(config, self._seed_name, 0),
             pruner=make_pruner(config),
             directions=[direction, towards.MINIMIZE] if config.pareto else [direction],
             load_if_exists=True,
@@ -231,7 +235,9 @@ class Search:
 
         A resumed search then proposes what it would have proposed, not its first points again.
         """
-        self._study.sampler = make_sampler(self._config, self._name, len(self._with_settings()))
+        self._study.sampler = make_sampler(
+            self._config, self._seed_name, len(self._with_settings())
+        )
         trial = self._study.ask()
         for path, dimension in self._space.items():
             if dimension.is_active(trial.params):
@@ -259,11 +265,11 @@ class Search:
 
     def _is_stagnant(self) -> bool:
         """Whether the best has stood for as many ended trials as the study has patience."""
-        best = self.best() if self._config.patience is not None else None
-        if best is None or self._config.patience is None:
+        best, patience = self.best(), self._config.patience
+        if best is None or patience is None:
             return False
         ended = [t for t in self._proposed() if t.state.is_finished() and t.number > best.number]
-        return len(ended) >= self._config.patience
+        return len(ended) >= patience
 
     def _points(self) -> Iterator[dict[str, Value]]:
         return (p for p in grid(self._space) if self._scan_time.excess_s(p) <= 0)
@@ -278,7 +284,7 @@ class Search:
         free = [point for point in self._points() if point not in seen]
         if not free:
             return False
-        draw = seed_of("unseen", self._config.seed, self._name, len(seen)) if shuffled else 0
+        draw = seed_of("unseen", self._config.seed, self._seed_name, len(seen)) if shuffled else 0
         self._study.enqueue_trial(free[draw % len(free)])
         return True
 

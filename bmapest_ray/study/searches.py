@@ -49,6 +49,7 @@ class Searches:
                     crew=crew,
                     space=plan.space(label),
                     scan_time=_scan_time(plan, label),
+                    seed_name=f"{plan.config.name}/{label}",
                 )
                 self._by_label[label].warm_start(_earlier_best(plan, label))
 
