@@ -162,8 +162,7 @@ class Search:
         complete = [trial for trial in self._proposed() if trial.state.name == "COMPLETE"]
         if not complete:
             return None
-        sign = -1.0 if self._maximize else 1.0
-        best = min(complete, key=lambda trial: sign * trial.values[0])
+        best = (max if self._maximize else min)(complete, key=lambda trial: trial.values[0])
         return Proposal(best.number, dict(best.params))
 
     def front(self) -> list[tuple[Proposal, float, float]]:
