@@ -1,0 +1,236 @@
+"""Studies on three nodes while workers, nodes, drivers, the database and MLflow die under them."""
+
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_job
+import faulty_study_process
+import pytest
+from postgres_server import PostgresServer, running_server
+
+from bmapest_ray.compute.local import LocalRunner
+from bmapest_ray.study.run import run_study
+from bmapest_ray.study.store import load_jobs, load_results
+
+pytestmark = [pytest.mark.slow, pytest.mark.services]
+FEW, MANY = 2, 12
+PATIENCE_S = 500  # of one test; on a busy machine processes need long to start
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[PostgresServer]:
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head without CPUs, two workers with fake GPUs; tests may add and remove nodes."""
+    from ray._private.authentication_test_utils import reset_auth_token_state
+    from ray.cluster_utils import Cluster
+
+    from bmapest_ray.compute.ray_session import import_ray, secure_token
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("RAY_AUTH_MODE", "token")
+        contracts = str(Path(__file__).parents[1] / "contracts")
+        patch.setenv("PYTHONPATH", os.pathsep.join([contracts, os.environ.get("PYTHONPATH", "")]))
+        secure_token()
+        reset_auth_token_state()
+        import_ray()
+        small = {"object_store_memory": 100 * 1024**2, "include_dashboard": False}
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+        for _ in range(2):
+            made.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 1024**2)
+        yield made
+        made.shutdown()
+        reset_auth_token_state()
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """Says that it is there, and nothing else."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"OK")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class Server:
+    """What a driver takes for an MLflow server, until it is stopped."""
+
+    def __init__(self) -> None:
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+        self.uri = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture
+def mlflow_server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+class Disturbed:
+    """A study that runs in processes of its own while a test does harm."""
+
+    def __init__(
+        self, folder: Path, cluster: Any, database: PostgresServer, mlflow: str, trials: int
+    ) -> None:
+        self.out, self.log, self.trials = folder / "out", folder / "log", trials
+        self.log.mkdir()
+        self.cluster, self.database = cluster, database
+        self.start(mlflow)
+
+    def start(self, mlflow: str = "none") -> None:
+        places = [self.out, self.log, self.cluster.address, self.database.url]
+        words = map(str, [*places, mlflow, self.trials, 0.05])
+        self.driver = subprocess.Popen([sys.executable, faulty_study_process.__file__, *words])
+
+    def wait_for(self, jobs: int) -> None:
+        """Wait until so many jobs are committed."""
+        deadline = time.monotonic() + PATIENCE_S
+        while len(list(self.out.glob("jobs/*/[!.]*.json"))) < jobs:
+            assert self.driver.poll() is None, "the driver ended early"
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def kill_worker(self) -> None:
+        newest = max(self.out.glob("jobs/*/[!.]*.json"), key=lambda path: path.stat().st_mtime)
+        (record,) = [job for job in load_jobs(self.out) if job.id == newest.stem]
+        os.kill(int(record.worker.split(":")[1]), signal.SIGKILL)
+
+    def remove_node(self) -> None:
+        self.cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 1024**2)
+        node = next(iter(self.cluster.worker_nodes))
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def kill_driver(self) -> None:
+        os.kill(self.driver.pid, signal.SIGKILL)
+        self.driver.wait(60)
+        self.start()
+
+    def check(self, lost_at_most: int) -> None:
+        """Wait for the end: each job has one result, equal to that of an undisturbed run."""
+        assert self.driver.wait(PATIENCE_S) == 0
+        jobs = {job.id: job for job in load_jobs(self.out)}
+        assert len(jobs) == faulty_study_process.jobs_of(self.trials)
+        assert {job.status for job in jobs.values()} == {"DONE"}
+        frame = load_results(self.out)
+        assert len(frame) == 3 * len(jobs)
+        assert not frame.duplicated(["job_id", "tissue"]).any()
+        starts = Counter(fake_job.lines(self.log, "starts.txt"))
+        assert set(starts) == set(jobs)
+        assert sum(starts.values()) - len(jobs) <= lost_at_most
+        assert {i: job.scores for i, job in jobs.items()} == self._undisturbed()
+
+    def _undisturbed(self) -> dict[str, Any]:
+        config = faulty_study_process.study(self.trials, {"runner": "local"})
+        folder, log = self.out.parent / "undisturbed", self.log / "undisturbed"
+        log.mkdir()
+        run_study(config, folder, runner=LocalRunner(fake_job.WORK, {"log": str(log)}))
+        return {job.id: job.scores for job in load_jobs(folder)}
+
+
+@pytest.fixture
+def disturb(
+    tmp_path: Path, cluster: Any, database: PostgresServer
+) -> Iterator[Callable[..., Disturbed]]:
+    made: list[Disturbed] = []
+
+    def make(trials: int, mlflow: str = "none") -> Disturbed:
+        made.append(Disturbed(tmp_path, cluster, database, mlflow, trials))
+        return made[-1]
+
+    yield make
+    for study in made:
+        study.driver.kill()
+        study.driver.wait(60)
+
+
+IN_FLIGHT = 12  # three actors, two calls each, of two jobs at most
+
+
+def test_a_killed_worker_costs_only_what_it_was_doing(disturb: Callable[..., Disturbed]) -> None:
+    study = disturb(FEW)
+    study.wait_for(8)
+    study.kill_worker()
+    study.check(IN_FLIGHT)
+
+
+def test_a_lost_node_costs_only_what_it_was_doing(disturb: Callable[..., Disturbed]) -> None:
+    study = disturb(FEW)
+    study.wait_for(8)
+    study.remove_node()
+    study.check(IN_FLIGHT)
+
+
+def test_a_killed_driver_is_resumed(disturb: Callable[..., Disturbed]) -> None:
+    study = disturb(FEW)
+    study.wait_for(8)
+    study.kill_driver()
+    study.check(IN_FLIGHT)
+
+
+def test_a_database_that_is_away_is_waited_for(disturb: Callable[..., Disturbed]) -> None:
+    study = disturb(FEW)
+    study.wait_for(8)
+    with study.database.away(5.0):
+        pass
+    study.check(IN_FLIGHT)
+
+
+def test_an_mlflow_server_that_is_away_costs_tracking_alone(
+    disturb: Callable[..., Disturbed], mlflow_server: Server
+) -> None:
+    study = disturb(FEW, mlflow_server.uri)
+    study.wait_for(8)
+    mlflow_server.stop()
+    study.check(0)
+    assert (
+        "'bmapest study rebuild' tells MLflow what it misses"
+        in (study.log / "tracking.txt").read_text()
+    )
+
+
+def test_everything_at_once_on_more_than_200_jobs(
+    disturb: Callable[..., Disturbed], mlflow_server: Server
+) -> None:
+    study = disturb(MANY, mlflow_server.uri)
+    study.wait_for(20)
+    study.kill_worker()
+    mlflow_server.stop()
+    study.wait_for(50)
+    with study.database.away(20.0):
+        study.kill_worker()
+    study.wait_for(80)
+    study.remove_node()
+    study.wait_for(110)
+    finished = {job.id for job in load_jobs(study.out)}
+    os.kill(study.driver.pid, signal.SIGKILL)
+    study.driver.wait(60)
+    before = Counter(fake_job.lines(study.log, "starts.txt"))
+    study.start()
+    study.check(4 * IN_FLIGHT)
+    after = Counter(fake_job.lines(study.log, "starts.txt"))
+    assert all(after[job_id] == before[job_id] for job_id in finished)  # finished: never again
