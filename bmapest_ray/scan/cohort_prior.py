@@ -16,9 +16,9 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.scan.components import Components
 from bmapest_ray.scan.images import onto_grid
 
-FLOOR = 0.2
+FLOOR = 0.35
 """Standard deviation that is always allowed: subjects differ more than a few of them show, and are
-aligned to a voxel or two."""
+aligned to a voxel or two, less than the width of a gyrus."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,8 +39,8 @@ class ScanSettings:
     fixed: tuple[str, ...] = ()
     spreads: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     coupling: float = 8.0
-    sweeps: int = 2
-    floor: float = 0.2
+    sweeps: int = 1
+    floor: float = 0.35
     sample: int = 20_000
     shared_mm3: float = 5000.0
     lines: int = 176
