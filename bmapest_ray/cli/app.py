@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bmapest_ray.cli.bench_command import bench_app
+from bmapest_ray.cli.dashboards_command import dashboards_app
 from bmapest_ray.cli.design_command import design_app
 from bmapest_ray.cli.estimate_options import estimate
 from bmapest_ray.cli.paper_apps import fetch_app, reproduce_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 app.add_typer(reproduce_app, name="reproduce")
 app.add_typer(fetch_app, name="fetch")
+app.add_typer(dashboards_app, name="dashboards")
 app.add_typer(study_app, name="study")
 app.add_typer(protocol_app, name="protocol")
 app.add_typer(design_app, name="design")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -171,6 +173,36 @@ def search(
     with stdout_to_stderr():
         write_search_table(study, anatomy, out)
     typer.echo(f"table: {out / 'search.md'}")
+
+
+@bench_app.command("tracking")
+def tracking(
+    jobs: Annotated[int, typer.Option(help="How many jobs are logged.")] = 60,
+    seconds: Annotated[float, typer.Option(help="How long each keeps a core busy.")] = 2.0,
+    server: Annotated[
+        str | None, typer.Option(help="URI of an MLflow server; a SQLite file without.")
+    ] = None,
+    actors: Annotated[int, typer.Option(help="Ray actors; 0 runs the jobs here.")] = 1,
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+) -> None:
+    """Measure what MLflow costs a study's wall time, and how far it lags behind."""
+    with stdout_to_stderr(), TemporaryDirectory() as folder:
+        from bmapest_ray.study.config import ComputeConfig
+        from bmapest_ray.tracking.benchmark import measure_tracking
+
+        runner = ComputeConfig(runner="ray", actors=actors) if actors else None
+        compute = runner or ComputeConfig(runner="local")
+        cost = measure_tracking(Path(folder), server, jobs, seconds, compute)
+    if json:
+        print_json({**asdict(cost), "ratio": cost.ratio})
+        return
+    typer.echo(
+        f"{cost.jobs} jobs of {cost.job_seconds:g} s: {cost.bare_s:.1f} s without MLflow, "
+        f"{cost.tracked_s:.1f} s with it (ratio {cost.ratio:.3f}); MLflow was done "
+        f"{cost.lag_s:.1f} s later, {cost.written} entries"
+    )
+    if cost.problem:
+        typer.echo(cost.problem, err=True)
 
 
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:

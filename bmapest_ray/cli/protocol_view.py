@@ -26,20 +26,28 @@ def plot_protocol(
     folder
         Where the files go.
     """
-    from bmapest_ray.figures.sequence_png import save_sequence_png
     from bmapest_ray.report.markup import page
     from bmapest_ray.study.files import replace_text
 
-    views = [_view(protocol, contrast, *grid) for contrast in contrasts]
-    paths = []
-    for contrast, view in zip(contrasts, views, strict=True):
-        paths.append(folder / f"{_file_name(contrast.name)}.png")
-        save_sequence_png(view, paths[-1])
+    views, paths = draw_contrasts(protocol, contrasts, grid, folder)
     sections = [_section(number, view) for number, view in enumerate(views)]
     title = f"Protocol {protocol.name}"
     paths.append(folder / f"{_file_name(protocol.name)}.html")
     replace_text(paths[-1], page(title, f"<h1>{escape(title)}</h1>", sections))
     return paths
+
+
+def draw_contrasts(
+    protocol: "Protocol", contrasts: "tuple[Contrast, ...]", grid: tuple[int, float], folder: Path
+) -> "tuple[list[SequenceView], list[Path]]":
+    """Write ``<contrast>.png`` for each contrast; return what was drawn and the paths."""
+    from bmapest_ray.figures.sequence_png import save_sequence_png
+
+    views = [_view(protocol, contrast, *grid) for contrast in contrasts]
+    paths = [folder / f"{_file_name(contrast.name)}.png" for contrast in contrasts]
+    for view, path in zip(views, paths, strict=True):
+        save_sequence_png(view, path)
+    return views, paths
 
 
 def _file_name(name: str) -> str:

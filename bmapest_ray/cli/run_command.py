@@ -162,11 +162,12 @@ def _tracker(config: "StudyConfig", progress: "Progress") -> "Iterator[MlflowTra
 
 def _report(out: Path, config: "StudyConfig", tracker: "MlflowTracker | None") -> dict[str, str]:
     """Write the report, keep it in MLflow, and say what is where."""
-    from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME, write_report
+    from bmapest_ray.cli.study_extras import show_study
+    from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME
     from bmapest_ray.report.load import load_evidence
 
     show, deviations = config.output.shown_subjects, config.output.deviations
-    paths = write_report(load_evidence(out, show, deviations=deviations), out)
+    show_study(load_evidence(out, show, deviations=deviations), tracker)
     files = {
         "folder": str(out),
         "results": str(out / "results"),
@@ -176,10 +177,7 @@ def _report(out: Path, config: "StudyConfig", tracker: "MlflowTracker | None") -
     }
     if tracker is None:
         return files
-    for path in paths:
-        tracker.attach(path)
-    server = tracker.uri
-    return files | {"mlflow": server or shlex.join([own_name(), "ui", str(out)])}
+    return files | {"mlflow": tracker.uri or shlex.join([own_name(), "ui", str(out)])}
 
 
 def _wait_for(tracker: "MlflowTracker | None", progress: "Progress") -> None:

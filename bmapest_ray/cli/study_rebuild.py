@@ -38,7 +38,7 @@ def _rebuild_search(directory: Path) -> int:
 
 
 def _rebuild(directory: Path, uri: str | None) -> tuple[int, str]:
-    from bmapest_ray.report.html import write_report
+    from bmapest_ray.cli.study_extras import show_study
     from bmapest_ray.report.load import load_evidence
     from bmapest_ray.study.status import TrialStatus
     from bmapest_ray.study.store import load_jobs
@@ -56,8 +56,7 @@ def _rebuild(directory: Path, uri: str | None) -> tuple[int, str]:
         if trial.status is not TrialStatus.RUNNING:
             tracker.trial_done(trial)
     tracker.study_done(evidence.result)
-    for path in write_report(evidence, directory):
-        tracker.attach(path)
+    show_study(evidence, tracker)
     tracker.drain(on_wait=lambda state: typer.echo(f"{state.waiting} left", err=True))
     tracker.close(0.0)
     return tracker.state.written, tracker.problem

@@ -19,6 +19,8 @@ KEY = "bmapest.key"
 STATUS = "bmapest.status"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+SHOWN = "bmapest.shown"
+SOURCE = {"mlflow.source.name": "bmapest run", "mlflow.source.type": "LOCAL"}
 
 UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI show runs, charts and maps, not the pages for language models."""

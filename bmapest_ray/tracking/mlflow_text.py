@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from bmapest_ray.study.records import JobRecord, StudyInfo, TrialRecord
+from bmapest_ray.study.status import Stage
 from bmapest_ray.study.summary import Statistic, StudyResult, score_table
 
 Point = tuple[str, float, int]
@@ -111,6 +112,16 @@ def trial_name(trial: TrialRecord) -> str:
     return f"{trial.key.protocol} {trial.key.stage} {trial.key.number:04d}"
 
 
+def split_of(config: Mapping[str, Any], stage: Stage) -> str:
+    """Name the subjects of a stage: the split's name, else whether they tune or are reported."""
+    anatomy, search = config.get("anatomy", {}), config.get("search", {})
+    named = anatomy.get("subjects")
+    if stage is Stage.SEARCH and search.get("tune_subjects") is not None:
+        named = search["tune_subjects"]
+        return named if isinstance(named, str) else "tune"
+    return named if isinstance(named, str) else "report"
+
+
 def study_note(study: StudyInfo, result: StudyResult | None = None) -> str:
     """Return the Markdown that the MLflow UI shows on top of a study's run."""
     lines = [
@@ -120,7 +131,10 @@ def study_note(study: StudyInfo, result: StudyResult | None = None) -> str:
         "",
         "This run holds the study; the trials are nested in it, one per protocol and configuration,"
         " and the jobs in those, one per subject, slice and noise draw. Compare the trials tagged"
-        " `stage = report` to compare protocols; metrics are named `score/tissue`.",
+        " `stage = report` to compare protocols; metrics are named `score/tissue`. A reported trial"
+        " shows its maps under Artifacts and, with a slider, over subjects (`maps`) and over a"
+        " typical fit (`iterations`). The artifacts of this run hold the answer: `report.html`;"
+        " `viewer.html` shows the best maps, `protocols` what was played.",
         "",
         f"Folder: `{study.directory}`",
     ]

@@ -6,9 +6,11 @@ from pathlib import Path
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import TrackingError
 from bmapest_ray.study.records import JobRecord, StudyInfo, TrialRecord
+from bmapest_ray.study.showcase import Shown
 from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
 from bmapest_ray.study.summary import StudyResult, StudyStatus
-from bmapest_ray.tracking.mlflow_runs import NOTE, Runs
+from bmapest_ray.tracking.mlflow_artifacts import datasets, log_inputs, log_maps, log_shown
+from bmapest_ray.tracking.mlflow_runs import NOTE, SHOWN, SOURCE, Runs
 from bmapest_ray.tracking.mlflow_setup import (
     ARTIFACTS_NAME,
     check_server,
@@ -23,6 +25,7 @@ from bmapest_ray.tracking.mlflow_text import (
     job_params,
     job_points,
     job_tags,
+    split_of,
     study_note,
     study_points,
     trial_name,
@@ -114,11 +117,13 @@ class MlflowTracker:
         """Close the study's run."""
         self._writer.put(lambda: self._close_study(result))
 
-    def attach(self, path: Path) -> None:
-        """Keep a file, e.g. a report, with the study's run."""
-        self._writer.put(
-            lambda: self._open_runs().client.log_artifact(self._study_run(), str(path))
-        )
+    def attach(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file or all files of a folder, e.g. a report, with the study's run."""
+        self._writer.put(lambda: self._attach(path, folder))
+
+    def show(self, shown: Shown, job: JobRecord) -> None:
+        """Keep how the fit of a reported job went with its trial's run."""
+        self._writer.put(lambda: self._show(shown, job))
 
     def drain(
         self, timeout_s: float | None = None, on_wait: Callable[[WriterState], None] | None = None
@@ -150,23 +155,12 @@ class MlflowTracker:
         known = runs.find("study", study.id)
         if known is not None:
             return known
-        run = runs.open("study", study.id, study.name, {NOTE: study_note(study)})
+        run = runs.open("study", study.id, study.name, {NOTE: study_note(study), **SOURCE})
         tags = {f"digest.{allowed_name(name)}": value for name, value in study.digests.items()}
         params = dict(flatten({k: v for k, v in study.config.items() if k != "question"}))
         runs.log(run, params=params, tags={"question": study.question, **tags})
-        self._log_inputs(run, study)
+        log_inputs(runs.client, run, study)
         return run
-
-    def _log_inputs(self, run: str, study: StudyInfo) -> None:
-        client = self._open_runs().client
-        client.log_dict(run, dict(study.config), "study.yaml")
-        client.log_dict(run, dict(study.runner), "runner.yaml")
-        versions = study.directory / "study.json"
-        if versions.is_file():
-            client.log_artifact(run, str(versions))
-        for protocol in study.protocols:
-            name = allowed_name(protocol.label).replace("/", "_")
-            client.log_text(run, protocol.yaml, f"protocols/{name}.yaml")
 
     def _open_study(self, study: StudyInfo) -> None:
         self._study = study
@@ -180,12 +174,19 @@ class MlflowTracker:
         tags = {
             "protocol": trial.key.protocol,
             "stage": str(trial.key.stage),
+            "split": self._split(trial),
             "configuration": digest(dict(trial.settings)),
         }
         run = runs.open("trial", key, trial_name(trial), tags, parent=self._study_run())
         params = {"protocol": trial.key.protocol, "stage": str(trial.key.stage)}
         runs.log(run, params=params | dict(flatten(trial.settings)))
+        if self._study is not None:
+            played = datasets(self._study.config, self._study.digests, trial.key.protocol)
+            runs.client.log_inputs(run, datasets=played)
         return run
+
+    def _split(self, trial: TrialRecord) -> str:
+        return "" if self._study is None else split_of(self._study.config, trial.key.stage)
 
     def _open_trial(self, trial: TrialRecord) -> None:
         self._jobs[str(trial.key)] = []
@@ -199,7 +200,8 @@ class MlflowTracker:
         run = runs.open("job", f"{trial.key}/{job.id}", job_name(job), {}, parent=parent)
         if runs.is_complete(run):
             return
-        tags = job_tags(job, digest(dict(trial.settings))) | {"stage": str(trial.key.stage)}
+        tags = job_tags(job, digest(dict(trial.settings)))
+        tags |= {"stage": str(trial.key.stage), "split": self._split(trial)}
         runs.log(run, metrics=job_points(job), params=job_params(job), tags=tags)
         self._log_panel(run, trial, job)
         runs.complete(run, job.status, "FINISHED" if job.status is JobStatus.DONE else "FAILED")
@@ -216,6 +218,7 @@ class MlflowTracker:
         client = self._open_runs().client
         client.log_image(run, panel, artifact_file="maps.png")
         if trial.key.stage is Stage.REPORT:
+            log_maps(client, run, job, self._study.directory)
             step = trial.job_ids.index(job.id) if job.id in trial.job_ids else 0
             client.log_image(self._trial_run(trial), panel, key="maps", step=step)
 
@@ -227,6 +230,23 @@ class MlflowTracker:
         points = trial_points(trial, jobs)
         runs.log(run, metrics=points, tags={"message": trial.message} if trial.message else {})
         runs.complete(run, trial.status, TRIAL_STATUS[trial.status])
+
+    def _attach(self, path: Path, folder: str | None) -> None:
+        client, run = self._open_runs().client, self._study_run()
+        if path.is_dir():
+            client.log_artifacts(run, str(path), folder)
+        else:
+            client.log_artifact(run, str(path), folder)
+
+    def _show(self, shown: Shown, job: JobRecord) -> None:
+        runs = self._open_runs()
+        run = runs.find("trial", str(shown.about["trial"]))
+        if run is None or self._study is None or not self._images:
+            return
+        mark = f"{job.id[:12]}{' with deviations' if shown.std is not None else ''}"
+        if runs.client.get_run(run).data.tags.get(SHOWN) != mark:
+            log_shown(runs.client, run, shown, job, self._study.directory)
+            runs.client.set_tag(run, SHOWN, mark)
 
     def _close_study(self, result: StudyResult) -> None:
         runs, run = self._open_runs(), self._study_run()

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ import pytest
 from bmapest_ray.base.errors import TrackingError
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.study.records import JobRecord, StudyInfo
+from bmapest_ray.study.showcase import Shown
 from bmapest_ray.study.status import Stage, TrialStatus
 from bmapest_ray.tracking.mlflow_setup import default_uri, open_client
-from bmapest_ray.tracking.mlflow_text import allowed_name, flatten, job_points
+from bmapest_ray.tracking.mlflow_text import allowed_name, flatten, job_points, split_of
 from bmapest_ray.tracking.mlflow_tracker import MlflowTracker
 from bmapest_ray.tracking.writer import Writer
 
@@ -127,7 +130,10 @@ def test_a_job_shows_its_curve_its_settings_and_its_maps(study_dir: Path) -> Non
     assert job.data.params["settings.damping"] == "0.5"
     assert "prior" not in job.data.params
     assert (job.data.tags["subject"], job.data.tags["solver"]) == ("42", "gauss-newton")
-    assert [item.path for item in client.list_artifacts(job.info.run_id)] == ["maps.png"]
+    files = [item.path for item in client.list_artifacts(job.info.run_id)]
+    assert sorted(files) == ["maps", "maps.png"]
+    niftis = [item.path for item in client.list_artifacts(job.info.run_id, "maps")]
+    assert niftis == [f"maps/{tissue}.nii.gz" for tissue in sorted(TISSUES)]
     images = [item.path for item in client.list_artifacts(trial_run.info.run_id, "images")]
     assert any("maps" in path and path.endswith(".png") for path in images)
     assert trial_run.data.metrics["psnr_db/GM"] == pytest.approx(30.0)
@@ -137,7 +143,53 @@ def test_a_job_shows_its_curve_its_settings_and_its_maps(study_dir: Path) -> Non
     assert "Which protocol measures grey matter best?" in note
     assert "n = 1: no test" in note
     kept = {item.path for item in client.list_artifacts(root.info.run_id)}
-    assert {"study.yaml", "protocols"} <= kept
+    wanted = {"study.yaml", "protocols", "environment.yaml", "requirements.txt", "runner.yaml"}
+    assert wanted <= kept
+    requirements = client.download_artifacts(root.info.run_id, "requirements.txt")
+    assert f"mlflow=={version('mlflow')}" in Path(requirements).read_text().splitlines()
+    (played,) = root.inputs.dataset_inputs
+    assert (played.dataset.name, played.dataset.digest) == ("protocol t1inv[0],x", "d" * 16)
+    assert (trial_run.data.tags["split"], job.data.tags["split"]) == ("report", "report")
+
+
+def test_a_shown_fit_has_a_slider_over_iterations_and_its_deviations(study_dir: Path) -> None:
+    tracker, study, trial = MlflowTracker(), make_study(study_dir), make_trial(0, "with-maps")
+    trial, job = (
+        replace(trial, key=replace(trial.key, stage=Stage.REPORT)),
+        job_with_maps(study_dir),
+    )
+    frames = np.full((2, 3, 8, 8), 0.5, np.float32)
+    shown = Shown(job.id, {"trial": str(trial.key)}, (0, 4), frames, frames[0, 0], 0.1 * frames[0])
+    tracker.study_started(study)
+    tracker.trial_started(trial)
+    tracker.job_done(trial, job)
+    tracker.trial_done(replace(trial, status=TrialStatus.COMPLETE, value=30.0))
+    tracker.study_done(make_result(study))
+    (study_dir / "played").mkdir()
+    (study_dir / "played" / "00_t1inv.seq").write_text("[VERSION]")
+    for _ in range(2):  # telling it again changes nothing
+        tracker.show(shown, job)
+        tracker.attach(study_dir / "played", "protocols/t1inv")
+    tracker.close()
+    assert tracker.problem == ""
+    client = open_client(default_uri(study_dir))
+    (run,), (root,) = runs_of(study_dir, "trial"), runs_of(study_dir, "study")
+    images = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
+    steps = [path for path in images if "iterations" in path and path.endswith(".png")]
+    assert len(steps) == 2
+    assert sorted(re.findall(r"step\W(\d+)", " ".join(steps))) == ["0", "4"]
+    assert "deviations.png" in [item.path for item in client.list_artifacts(run.info.run_id)]
+    played = [item.path for item in client.list_artifacts(root.info.run_id, "protocols/t1inv")]
+    assert played == ["protocols/t1inv/00_t1inv.seq"]
+
+
+def test_a_split_is_named_as_the_study_names_it() -> None:
+    named = {"anatomy": {"subjects": "report"}, "search": {"tune_subjects": "tune"}}
+    assert split_of(named, Stage.SEARCH) == "tune"
+    assert split_of(named, Stage.REPORT) == "report"
+    lists = {"anatomy": {"subjects": ["04"]}, "search": {"tune_subjects": ["05"]}}
+    assert [split_of(lists, stage) for stage in Stage] == ["tune", "report"]
+    assert split_of({"anatomy": {"subjects": "all"}, "search": {}}, Stage.SEARCH) == "all"
 
 
 def test_an_interrupted_study_leaves_nothing_running_and_is_completed_later(

@@ -1,26 +1,23 @@
-"""Tracking on a real MLflow server, which is killed in the middle and comes back."""
+"""Tracking on a real MLflow server, on SQLite or PostgreSQL, killed in the middle and restarted."""
 
-import os
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bmapest_ray.cli import main
+from bmapest_ray.study.config import ComputeConfig
 from bmapest_ray.study.status import TrialStatus
-from bmapest_ray.tracking.mlflow_setup import open_client, prepare_environment
+from bmapest_ray.tracking.benchmark import measure_tracking
+from bmapest_ray.tracking.mlflow_setup import open_client
 from bmapest_ray.tracking.mlflow_tracker import MlflowTracker
 from bmapest_ray.tracking.writer import Writer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
+from services import Postgres, Server
 from tracker_contract import make_job, make_result, make_study, make_trial
 
 pytestmark = [
@@ -29,55 +26,50 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
 ]
 
-
-class Server:
-    """An MLflow server in a folder, on the loopback address."""
-
-    def __init__(self, folder: Path, backend: str) -> None:
-        self.folder, self.backend = folder, backend
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers"]
-        command += ["1", "--port", str(self.port), "--backend-store-uri", self.backend]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        environment = os.environ | prepare_environment()
-        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        end = time.monotonic() + 90
-        while not self.answers():
-            assert time.monotonic() < end, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):  # noqa: S310
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+STUDY = """
+name: killed
+question: What if the server dies?
+anatomy: {matrix: 16}
+protocols: ["t1inv[2]", "t1inv"]
+noise: {snr: 100, reference: "t1inv[3]"}
+search: {n_trials: 2, space: {inversion.settings.damping: {low: 0.0, high: 1.0}}}
+compute: {runner: local}
+"""
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    server = Server(folder, f"sqlite:///{folder / 'mlflow.db'}")
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    database = Postgres(tmp_path_factory.mktemp("postgres"))
+    database.start()
+    yield database.url
+    database.stop()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    backend = (
+        f"sqlite:///{folder / 'mlflow.db'}"
+        if request.param == "sqlite"
+        else request.getfixturevalue("postgres")
+    )
+    server = Server(folder, backend)
     server.start()
     yield server
     server.kill()
+
+
+def levels_of(uri: str, experiment: str) -> dict[str, int]:
+    """How many runs of each level an experiment has; all of them must have ended well."""
+    client = open_client(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = list(client.search_runs([found.experiment_id], max_results=1000))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    levels = [run.data.tags["bmapest.level"] for run in runs]
+    return {level: levels.count(level) for level in ("study", "trial", "job")}
 
 
 def tell(tracker: MlflowTracker, number: int) -> None:
@@ -92,11 +84,12 @@ def tell(tracker: MlflowTracker, number: int) -> None:
 def test_a_killed_server_stops_no_study_and_a_resumed_one_tells_it_all(
     server: Server, tmp_path: Path
 ) -> None:
-    study = make_study(tmp_path)
+    study = make_study(tmp_path, study_id=f"killed-{time.time_ns()}")
+    study = replace(study, name=study.id)
     tracker = MlflowTracker(server.uri, writer=Writer(patience=1, pause_s=120))
     tracker.study_started(study)
     tell(tracker, 0)
-    assert tracker.drain(60)
+    assert tracker.drain(120)
     server.kill()
     start = time.monotonic()
     for number in (1, 2, 3):
@@ -108,16 +101,39 @@ def test_a_killed_server_stops_no_study_and_a_resumed_one_tells_it_all(
 
     server.start()
     again = MlflowTracker(server.uri)
-    again.study_started(make_study(tmp_path, resumed=True))
+    again.study_started(replace(study, resumed=True))
     for number in range(4):
         tell(again, number)
     again.study_done(make_result(study))
-    again.close(60)
+    again.close(120)
     assert again.problem == ""
-    client = open_client(server.uri)
-    experiment = client.get_experiment_by_name("contract")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], max_results=100)
-    levels = [run.data.tags["bmapest.level"] for run in runs]
-    assert [levels.count(level) for level in ("study", "trial", "job")] == [1, 4, 8]
-    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert levels_of(server.uri, study.name) == {"study": 1, "trial": 4, "job": 8}
+
+
+def test_what_a_server_that_died_misses_is_rebuilt_from_the_folder(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"killed-{time.time_ns()}"
+    (tmp_path / "study.yaml").write_text(STUDY.replace("name: killed", f"name: {name}"))
+    out = str(tmp_path / "out")
+    words = [str(tmp_path / "study.yaml"), "--out", out, "-o", f"tracking.mlflow={server.uri}"]
+    original = MlflowTracker.job_done
+
+    def kill_first(self: MlflowTracker, *told: object) -> None:
+        server.kill()
+        original(self, *told)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowTracker, "job_done", kill_first)
+        assert main(["run", *words]) == 0
+    assert "MLflow misses" in capsys.readouterr().err
+    server.start()
+    assert main(["study", "rebuild", out, "--mlflow", server.uri]) == 0
+    assert levels_of(server.uri, name) == {"study": 1, "trial": 6, "job": 6}
+
+
+def test_many_jobs_are_logged_without_an_error(server: Server, tmp_path: Path) -> None:
+    cost = measure_tracking(tmp_path, server.uri, 20, 0.0, ComputeConfig(runner="local"))
+    assert cost.problem == ""
+    assert cost.written == 1 + 2 + 20 + 1
+    assert cost.lag_s > 0

@@ -1,0 +1,107 @@
+"""The services that tracking is tested with: an MLflow server, and PostgreSQL below it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+from bmapest_ray.tracking.mlflow_setup import prepare_environment
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """An MLflow server in a folder, on the loopback address."""
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        self.folder, self.backend, self.port = folder, backend, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers"]
+        command += ["1", "--port", str(self.port), "--backend-store-uri", self.backend]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        environment = os.environ | prepare_environment()
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        end = time.monotonic() + 120
+        while not self.answers():
+            assert time.monotonic() < end, (self.folder / "server.log").read_text()
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):  # noqa: S310
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+class Postgres:
+    """A PostgreSQL of its own in a folder, on the loopback address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
+        assert initdb, "install postgresql"
+        self.programs = Path(initdb).resolve().parent
+        self.process: subprocess.Popen[bytes] | None = None
+        self.url = f"postgresql+psycopg://mlflow@127.0.0.1:{self.port}/postgres"
+
+    def as_owner(self, *command: str) -> list[str]:
+        """PostgreSQL refuses to be root."""
+        words = [str(self.programs / command[0]), *command[1:]]
+        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *words] if (
+            os.getuid() == 0
+        ) else words  # fmt: skip
+
+    def start(self) -> None:
+        data = self.folder / "data"
+        data.mkdir()
+        if os.getuid() == 0:
+            shutil.chown(data, "postgres", "postgres")
+            for parent in (self.folder, *self.folder.parents):
+                if parent != Path("/") and parent.stat().st_uid == 0 and parent != Path("/tmp"):  # noqa: S108
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+        initdb = self.as_owner("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust", "-N")
+        subprocess.run(initdb, check=True, **quiet)  # type: ignore[call-overload]
+        command = self.as_owner("postgres", "-D", str(data), "-p", str(self.port))
+        command += ["-h", "127.0.0.1", "-k", "", "-F"]
+        self.process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
+        end = time.monotonic() + 60
+        while not self.answers():
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        with closing(socket.socket()) as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+            self.process = None
