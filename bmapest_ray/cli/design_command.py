@@ -63,6 +63,19 @@ def score(
     _print(scores)
 
 
+@design_app.command("optimise")
+def optimise(
+    study: Annotated[Path, typer.Argument(help="A design study (kind: design).")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the designs; resumed.")] = None,
+    runner: Annotated[str | None, typer.Option(help="local (in this process) or ray.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Optimise timings and flip angles by gradients, what is played by search."""
+    from bmapest_ray.cli.design_optimise import optimise_command
+
+    optimise_command(study, out, runner, json)
+
+
 def design_setting(
     anatomy: str,
     subject: str | None,
@@ -161,18 +174,3 @@ def _print(scores: list[ProtocolScore]) -> None:
         table.add_row(one.name, str(one.images), f"{one.scan_time_s:.1f}", *numbers)
     Console(width=110).print(table)
     typer.echo("sd: root mean variance over the head; √s: after one second of scanning")
-
-
-def existing(path: Path, what: str) -> Path:
-    """Return a file that must be there.
-
-    Raises
-    ------
-    MissingInput
-        If it is not.
-    """
-    from bmapest_ray.base.errors import MissingInput
-
-    if not path.is_file():
-        raise MissingInput(f"{what} must be a file, got {path}; correct the path")
-    return path

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,16 @@ from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.parameters import SpinPoints
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import TissueTable
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What may differ from what is assumed: T1 and T2 of every tissue, the B1 scale."""
+
+    name: str
+    t1: tuple[float, ...]
+    t2: tuple[float, ...]
+    b1: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,32 +39,68 @@ class DesignVoxels:
     fraction
         Tissue mix around the voxel, ``(tissue, voxel)``: what a phase, a null and a nuisance
         depend on; the bound for complex data without nuisances does not.
+    t1_scale, t2_scale
+        What multiplies a tissue's T1 and T2, ``(tissue, voxel)``; None is one.
+    scenarios
+        How many groups of equally many voxels there are; the first is nominal.
     """
 
     b0_hz: Tensor
     b1: Tensor
     position_m: Tensor
     fraction: Tensor
+    t1_scale: Tensor | None = None
+    t2_scale: Tensor | None = None
+    scenarios: int = 1
 
     def __len__(self) -> int:
         """Return the number of voxels."""
         return len(self.b1)
 
-    def scaled_b1(self, factor: float) -> DesignVoxels:
-        """Return the voxels under another transmit calibration."""
-        return replace(self, b1=self.b1 * factor)
+    @property
+    def nominal(self) -> DesignVoxels:
+        """The voxels of the first scenario, as they were."""
+        count = len(self) // self.scenarios
+        return DesignVoxels(
+            b0_hz=self.b0_hz[:count],
+            b1=self.b1[:count],
+            position_m=self.position_m[:count],
+            fraction=self.fraction[:, :count],
+        )
+
+    def under(self, scenarios: Sequence[Scenario]) -> DesignVoxels:
+        """Return the voxels under several scenarios, one group each, the nominal one first."""
+        plain, count = self.nominal, len(self) // self.scenarios
+        every = [Scenario("nominal", (1.0,) * len(self.fraction), (1.0,) * len(self.fraction)),
+                 *scenarios]  # fmt: skip
+
+        def scales(name: str) -> Tensor:
+            rows = torch.tensor([getattr(s, name) for s in every], dtype=torch.float64)
+            return rows.repeat_interleave(count, dim=0).T
+
+        b1 = torch.tensor([s.b1 for s in every], dtype=torch.float64)
+        return DesignVoxels(
+            b0_hz=plain.b0_hz.repeat(len(every)),
+            b1=plain.b1.repeat(len(every)) * b1.repeat_interleave(count),
+            position_m=plain.position_m.repeat(len(every), 1),
+            fraction=plain.fraction.repeat(1, len(every)),
+            t1_scale=scales("t1"),
+            t2_scale=scales("t2"),
+            scenarios=len(every),
+        )
 
     def points(self, table: TissueTable) -> SpinPoints:
         """Return every tissue at every voxel, tissue-major, ``tissue * voxel`` points."""
         tissues, count = len(table.names), len(self)
 
-        def row(name: str) -> Tensor:
-            return table.column(name).double().repeat_interleave(count)
+        def row(name: str, scale: Tensor | None = None) -> Tensor:
+            values = table.column(name).double().repeat_interleave(count)
+            return values if scale is None else values * scale.flatten()
 
         return SpinPoints(
             pd=row("pd"),
-            t1_s=row("t1_s"),
-            t2_s=row("t2_s"),
+            t1_s=row("t1_s", self.t1_scale),
+            t2_s=row("t2_s", self.t2_scale),
             t2dash_s=row("t2dash_s"),
             diffusivity_m2_per_s=row("diffusivity_m2_per_s"),
             b1=self.b1.repeat(tissues),

@@ -53,6 +53,15 @@ class EventTensors:
             }
         )
 
+    def is_close(self, other: EventTensors) -> bool:
+        """Whether another has the same events, up to what a raster rounds."""
+        within = {"angle_rad": 1e-6, "phase_rad": 1e-6, "duration_s": 2e-5,
+                  "moment_per_m": 1e-3, "adc_phase_rad": 1e-6}  # fmt: skip
+        return all(
+            bool(((getattr(self, name) - getattr(other, name)).abs() <= size).all())
+            for name, size in within.items()
+        )
+
     @property
     def scan_time_s(self) -> Tensor:
         """Time from the first pulse to the end of the chain."""

@@ -70,14 +70,13 @@ def events_of(score: Score) -> EventTable:
         If the score holds blocks read from a file, or no pulse.
     """
     raster_s = score.scanner.gradient_raster_s
-    known: dict[Block, _Stretch] = {}
+    stretches = _Stretches(raster_s)
     done: list[_Open] = []
     for block in score.blocks:
         if block.raw is not None:
             msg = "a design needs sequences of this package, got a block read from a .seq file"
             raise InvalidInput(msg)
-        shape = _without_phase(block)
-        stretch = known.get(shape) or known.setdefault(shape, _stretch(block, raster_s))
+        stretch = stretches.of(block)
         phase = np.pi / 2 - np.deg2rad(block.adc.phase_deg) if block.adc is not None else 0.0
         if done:
             before = stretch.after_pulse if block.pulse is not None else None
@@ -96,6 +95,25 @@ def events_of(score: Score) -> EventTable:
         matrix=score.matrix,
         fov_m=score.fov_m,
     ).snapped()
+
+
+class _Stretches:
+    """Makes the events of equal blocks once, whatever their receiver phase."""
+
+    def __init__(self, raster_s: float) -> None:
+        self._raster_s = raster_s
+        self._by_identity: dict[int, _Stretch] = {}
+        self._by_shape: dict[Block, _Stretch] = {}
+
+    def of(self, block: Block) -> _Stretch:
+        known = self._by_identity.get(id(block))
+        if known is None:
+            shape = _without_phase(block)
+            known = self._by_shape.get(shape)
+            if known is None:
+                known = self._by_shape.setdefault(shape, _stretch(block, self._raster_s))
+            self._by_identity[id(block)] = known
+        return known
 
 
 def _without_phase(block: Block) -> Block:
