@@ -76,6 +76,62 @@ def optimise(
     optimise_command(study, out, runner, json)
 
 
+@design_app.command("select")
+def select(
+    catalogue: Annotated[str, typer.Argument(help="Protocol whose contrasts may be played.")],
+    scan_time_s: Annotated[float, typer.Option("--scan-time-s", help="Budget, pauses included.")],
+    anatomy: AnatomyOption = "mni152",
+    subject: SubjectOption = None,
+    matrix: MatrixOption = 64,
+    b0: FieldOption = "analytic",
+    b1: FieldOption = "analytic",
+    snr: SnrOption = 100.0,
+    reference: ReferenceOption = "t1inv[3]",
+    signal: SignalOption = "complex",
+    continuous: Annotated[
+        bool, typer.Option("--continuous", help="Also score the choice as one steady chain.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Choose the contrasts that measure best within a scan time."""
+    with stdout_to_stderr():
+        from bmapest_ray.base.threads import limit_threads
+        from bmapest_ray.cli.design_select import choose
+
+        limit_threads(1)
+        setting = design_setting(
+            anatomy, subject, matrix, b0, b1, snr, reference, signal, [], voxels=2
+        )
+        found = choose(catalogue, scan_time_s, setting, continuous=continuous)
+    if json:
+        print_json(found)
+        return
+    for name in ("chosen", "method", "tried", "seconds", "std", "bound_std", "continuous"):
+        if found.get(name) is not None:
+            typer.echo(f"{name}: {found[name]}")
+
+
+@design_app.command("table")
+def table(
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+    design: Annotated[
+        list[Path] | None, typer.Option(help="Designed protocols to confirm; repeatable.")
+    ] = None,
+) -> None:
+    """Hold predictions, choices and designs against inversions with noise; write design.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.design_table import write_design_table
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write_design_table(anatomy, splits, out, design or [])
+    typer.echo(f"table: {out / 'design.md'}")
+
+
 def design_setting(
     anatomy: str,
     subject: str | None,

@@ -155,6 +155,18 @@ def bound(signals: Sequence[Signals], setting: DesignSetting) -> Bound:
     return Bound(covariance_of(total, setting))
 
 
+def soft_bound(signals: Sequence[Signals], setting: DesignSetting) -> Bound:
+    """Return the bound under a prior too weak to matter where tissues are identified.
+
+    Finite and smooth everywhere, which a search needs on its way.
+    """
+    total = sum_information(signals, setting)
+    tissues, unknowns = len(setting.table.names), total.shape[-1]
+    weak = torch.zeros((unknowns, unknowns), dtype=total.dtype)
+    weak[:tissues, :tissues] = torch.eye(tissues, dtype=total.dtype) / LARGEST_STD**2
+    return Bound(covariance_of(total + weak, setting))
+
+
 def sum_information(signals: Sequence[Signals], setting: DesignSetting) -> Tensor:
     """Return the information of all images, ``(k, voxel, unknown, unknown)``."""
     return torch.stack([image_information(s, setting).sum(0) for s in signals]).sum(0)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bmapest_ray.base.errors import InvalidInput
-from bmapest_ray.design.fisher import Bound, bound
+from bmapest_ray.design.fisher import Bound, soft_bound
 from bmapest_ray.design.setting import DesignSetting
 from bmapest_ray.design.signals import ChainSignals, chain_signals
 from bmapest_ray.design.variables import Variable, with_values
@@ -215,7 +215,7 @@ class LinearDesign:
     def _cost(self, x: Tensor) -> Tensor:
         signals = [c.signals.at(self._events(c, x)) for c in self._chains]
         setting = self.problem.setting
-        found = bound(signals, setting)
+        found = soft_bound(signals, setting)
         return objective_of(found, self.problem.criterion, setting.voxels.scenarios)
 
     def _events(self, chain: _LinearChain, x: Tensor) -> EventTensors:

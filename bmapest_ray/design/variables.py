@@ -91,11 +91,11 @@ class Variable:
             names = [c.name for c in protocol.contrasts]
             require_choice("the contrast of a variable", self.contrast, names)
         owners = [c for c in protocol.contrasts if self.contrast in (EVERY, c.name)]
-        owners = [c for c in owners if self.parameter == PAUSE or self.parameter in _names(c)]
-        if not owners:
-            known = sorted({n for c in protocol.contrasts for n in _names(c)})
+        having = [c for c in owners if self.parameter == PAUSE or self.parameter in _names(c)]
+        if not having:
+            known = sorted({name for c in owners for name in _names(c)})
             require_choice(f"the parameter of variable {self.name}", self.parameter, known)
-        return owners
+        return having
 
     def _limit(self, owner: Contrast) -> Limit:
         if self.parameter == PAUSE:

@@ -146,6 +146,8 @@ class DesignStudy(Section):
                 c.with_parameters(dwell_s=dwell_s) if "dwell_s" in dict(c.parameters) else c
                 for c in contrasts
             )
+        if not self.dummy_cycles:  # nothing follows: the last pause would be waited for in vain
+            contrasts = (*contrasts[:-1], replace(contrasts[-1], pause_s=0.0))
         return replace(known, chains=(Chain(contrasts, self.dummy_cycles),), continuous=True)
 
 
