@@ -76,6 +76,20 @@ def differences(problem, values):
     return np.array(found)
 
 
+def test_gradients_match_differences_on_one_graph():
+    problem = DesignProblem(PROTOCOL, VARIABLES, setting_of(nuisances={"b1": 0.1}))
+    values = np.array([0.31, 1.7, 0.08, 0.43, 7.0, 9.0])
+    design = problem.linearised(values)
+    _, gradient = design.evaluate(values)
+    for place, variable in enumerate(VARIABLES):
+        step = np.zeros(len(values))
+        step[place] = 0.1 * variable.step(PROTOCOL)
+        sides = [design.value(values + sign * step) for sign in (1, -1)]
+        difference = (sides[0] - sides[1]) / (2 * step[place])
+        assert gradient[place] == pytest.approx(difference, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("criterion", "others"),
     [
@@ -91,6 +105,7 @@ def test_gradients_to_every_parameter_match_designs_built_anew(criterion, others
     np.testing.assert_allclose(gradient, differences(problem, values), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "contrast", "parameter", "value"),
     [
