@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bmapest_ray.anatomy.maps import TissueMaps
     from bmapest_ray.design.setting import DesignSetting
     from bmapest_ray.sequence.protocol import Protocol
 
@@ -15,22 +16,22 @@ MATRIX = 64
 
 @dataclass(frozen=True)
 class Trial:
-    """Noisy inversions of one subject with one protocol.
+    """Noisy inversions with one protocol, all solved together.
 
     Parameters
     ----------
-    anatomy, subject
-        Whose slice.
+    anatomy, subjects
+        Whose slices.
     signal
         complex or magnitude.
     constraints
         none (what the bound is about) or simplex (what is used).
     draws
-        Noise draws.
+        Noise draws per subject.
     """
 
     anatomy: str
-    subject: str
+    subjects: tuple[str, ...]
     signal: str = "complex"
     constraints: str = "none"
     draws: int = 1
@@ -47,13 +48,13 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
     Returns
     -------
     dict
-        ``variance`` per tissue: mean square error over head pixels and draws; ``status``.
+        ``variance`` per subject and tissue: mean square error over head pixels and draws;
+        ``status``.
     """
     import torch
 
-    from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
-    from bmapest_ray.anatomy.slices import SliceSpec
     from bmapest_ray.base.seeding import generator
+    from bmapest_ray.inversion.settings import SolverSettings
     from bmapest_ray.inversion.solve import BatchMeasurement, invert_batch
     from bmapest_ray.simulate.cache import FactorCache, default_directory
     from bmapest_ray.simulate.factory import Scene, build_operator
@@ -62,69 +63,56 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
     from bmapest_ray.tissue.fields import make_fields
     from bmapest_ray.tissue.table import PAPER_3T
 
-    maps = load_slice(
-        open_anatomy(trial.anatomy), trial.subject, SliceSpec.parse(SLICE), matrix=MATRIX
-    )
-    fields = make_fields("analytic", "analytic", maps)
-    grid = VoxelGrid(MATRIX, maps.fov_mm * 1e-3)
+    maps = [load_truth(trial.anatomy, subject) for subject in trial.subjects]
+    fields = make_fields("analytic", "analytic", maps[0])  # the same for every subject
+    grid = VoxelGrid(MATRIX, maps[0].fov_mm * 1e-3)
     cache = FactorCache(default_directory())
     built = build_operator(Scene(protocol, grid, fields, PAPER_3T), cache=cache)
     levels = scaled_sigma(sigma, dwell_s, built.dwell_s).to(torch.float32)
+    truth = torch.stack([one.fraction for one in maps]).repeat_interleave(trial.draws, dim=0)
     with torch.no_grad():
-        images = built.operator.forward(maps.fraction)
+        images = built.operator.forward(truth)
+    keys = [(subject, draw) for subject in trial.subjects for draw in range(trial.draws)]
     noisy = torch.stack(
         [
-            add_noise(images, levels, generator("design-table", trial.subject, draw))
-            for draw in range(trial.draws)
+            add_noise(image, levels, generator("design-table", *key))
+            for image, key in zip(images, keys, strict=True)
         ]
     )
-    seen = noisy.abs() if trial.signal == "magnitude" else noisy
     solved = invert_batch(
-        BatchMeasurement(seen, trial.signal, levels),
+        BatchMeasurement(
+            noisy.abs() if trial.signal == "magnitude" else noisy, trial.signal, levels
+        ),
         built.operator,
-        solver=_settings(),
-        start=_start(trial),
+        solver=SolverSettings(noise_tolerance=1e-2, inner_iterations=60),
+        start=torch.full_like(truth, 0.25),
         constraints=trial.constraints,
     )
-    errors = torch.stack([one.maps for one in solved]) - maps.fraction
-    inside = torch.as_tensor(maps.head)
-    return {
-        "variance": errors[..., inside].square().mean((0, 2)).tolist(),
-        "status": sorted({str(one.status) for one in solved}),
-        "head_pixels": int(inside.sum()),
-    }
+    squares = (torch.stack([one.maps for one in solved]) - truth).square()
+    variance = []
+    for place, one in enumerate(maps):
+        mine = squares[place * trial.draws : (place + 1) * trial.draws]
+        variance.append(mine[..., torch.as_tensor(one.head)].mean((0, 2)).tolist())
+    return {"variance": variance, "status": sorted({str(one.status) for one in solved})}
 
 
-def _settings() -> Any:  # noqa: ANN401 - SolverSettings, imported where it is used
-    from bmapest_ray.inversion.settings import SolverSettings
-
-    return SolverSettings(max_iterations=200, noise_tolerance=1e-3, inner_iterations=100)
-
-
-def _start(trial: Trial) -> Any:  # noqa: ANN401 - a tensor, imported where it is used
-    """Return the mean map of the other subjects."""
+def load_truth(anatomy: str, subject: str) -> TissueMaps:
+    """Return the slice of a subject."""
     from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
-    from bmapest_ray.anatomy.cohort import cohort_mean
     from bmapest_ray.anatomy.slices import SliceSpec
 
-    anatomy, where = open_anatomy(trial.anatomy), SliceSpec.parse(SLICE)
-    others = [name for name in anatomy.subjects if name != trial.subject]
-    maps = [load_slice(anatomy, name, where, matrix=MATRIX) for name in others]
-    return cohort_mean(maps, trial.subject)
+    return load_slice(open_anatomy(anatomy), subject, SliceSpec.parse(SLICE), matrix=MATRIX)
 
 
 def design_setting_of(anatomy: str, subject: str, snr: float, reference: str) -> DesignSetting:
     """Return the setting that fixes the noise level on one subject."""
-    from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
-    from bmapest_ray.anatomy.slices import SliceSpec
     from bmapest_ray.design.context import make_setting
     from bmapest_ray.sequence.parse import parse_protocol
     from bmapest_ray.simulate.cache import FactorCache, default_directory
     from bmapest_ray.tissue.fields import make_fields
     from bmapest_ray.tissue.table import PAPER_3T
 
-    where = SliceSpec.parse(SLICE)
-    maps = load_slice(open_anatomy(anatomy), subject, where, matrix=MATRIX)
+    maps = load_truth(anatomy, subject)
     return make_setting(
         maps,
         make_fields("analytic", "analytic", maps),
