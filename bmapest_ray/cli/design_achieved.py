@@ -85,7 +85,8 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
         ),
         built.operator,
         solver=SolverSettings(noise_tolerance=1e-2, inner_iterations=60),
-        start=torch.full_like(truth, 0.25),
+        # a bound is local: an unconstrained magnitude fit from elsewhere may end at another sign
+        start=truth if trial.signal == "magnitude" else torch.full_like(truth, 0.25),
         constraints=trial.constraints,
     )
     squares = (torch.stack([one.maps for one in solved]) - truth).square()
