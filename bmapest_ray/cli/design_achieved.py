@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from bmapest_ray.anatomy.maps import TissueMaps
     from bmapest_ray.design.setting import DesignSetting
     from bmapest_ray.sequence.protocol import Protocol
+    from bmapest_ray.simulate.factory import BuiltOperator
 
 SLICE = "below-top:75"
 MATRIX = 64
@@ -53,40 +56,22 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
     """
     import torch
 
-    from bmapest_ray.base.seeding import generator
     from bmapest_ray.inversion.settings import SolverSettings
     from bmapest_ray.inversion.solve import BatchMeasurement, invert_batch
-    from bmapest_ray.simulate.cache import FactorCache, default_directory
-    from bmapest_ray.simulate.factory import Scene, build_operator
-    from bmapest_ray.simulate.grid import VoxelGrid
-    from bmapest_ray.simulate.noise import add_noise, scaled_sigma
-    from bmapest_ray.tissue.fields import make_fields
-    from bmapest_ray.tissue.table import PAPER_3T
+    from bmapest_ray.simulate.noise import scaled_sigma
 
     maps = [load_truth(trial.anatomy, subject) for subject in trial.subjects]
-    fields = make_fields("analytic", "analytic", maps[0])  # the same for every subject
-    grid = VoxelGrid(MATRIX, maps[0].fov_mm * 1e-3)
-    cache = FactorCache(default_directory())
-    built = build_operator(Scene(protocol, grid, fields, PAPER_3T), cache=cache)
-    levels = scaled_sigma(sigma, dwell_s, built.dwell_s).to(torch.float32)
     truth = torch.stack([one.fraction for one in maps]).repeat_interleave(trial.draws, dim=0)
-    with torch.no_grad():
-        images = built.operator.forward(truth)
-    keys = [(subject, draw) for subject in trial.subjects for draw in range(trial.draws)]
-    noisy = torch.stack(
-        [
-            add_noise(image, levels, generator("design-table", *key))
-            for image, key in zip(images, keys, strict=True)
-        ]
-    )
+    built = _built(protocol, maps[0])
+    levels = scaled_sigma(sigma, dwell_s, built.dwell_s).to(torch.float32)
+    magnitude = trial.signal == "magnitude"
+    noisy = _measured(trial, built, truth, levels)
     solved = invert_batch(
-        BatchMeasurement(
-            noisy.abs() if trial.signal == "magnitude" else noisy, trial.signal, levels
-        ),
+        BatchMeasurement(noisy.abs() if magnitude else noisy, trial.signal, levels),
         built.operator,
         solver=SolverSettings(noise_tolerance=1e-2, inner_iterations=60),
         # a bound is local: an unconstrained magnitude fit from elsewhere may end at another sign
-        start=truth if trial.signal == "magnitude" else torch.full_like(truth, 0.25),
+        start=truth if magnitude else torch.full_like(truth, 0.25),
         constraints=trial.constraints,
     )
     squares = (torch.stack([one.maps for one in solved]) - truth).square()
@@ -95,6 +80,38 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
         mine = squares[place * trial.draws : (place + 1) * trial.draws]
         variance.append(mine[..., torch.as_tensor(one.head)].mean((0, 2)).tolist())
     return {"variance": variance, "status": sorted({str(one.status) for one in solved})}
+
+
+def _built(protocol: Protocol, maps: TissueMaps) -> BuiltOperator:
+    """Return the operator under the analytic fields, which are the same for every subject."""
+    from bmapest_ray.simulate.cache import FactorCache, default_directory
+    from bmapest_ray.simulate.factory import Scene, build_operator
+    from bmapest_ray.simulate.grid import VoxelGrid
+    from bmapest_ray.tissue.fields import make_fields
+    from bmapest_ray.tissue.table import PAPER_3T
+
+    fields = make_fields("analytic", "analytic", maps)
+    grid = VoxelGrid(MATRIX, maps.fov_mm * 1e-3)
+    scene = Scene(protocol, grid, fields, PAPER_3T)
+    return build_operator(scene, cache=FactorCache(default_directory()))
+
+
+def _measured(trial: Trial, built: BuiltOperator, truth: Tensor, levels: Tensor) -> Tensor:
+    """Return complex noisy images of every subject and draw."""
+    import torch
+
+    from bmapest_ray.base.seeding import generator
+    from bmapest_ray.simulate.noise import add_noise
+
+    with torch.no_grad():
+        images = built.operator.forward(truth)
+    keys = [(subject, draw) for subject in trial.subjects for draw in range(trial.draws)]
+    return torch.stack(
+        [
+            add_noise(image, levels, generator("design-table", *key))
+            for image, key in zip(images, keys, strict=True)
+        ]
+    )
 
 
 def load_truth(anatomy: str, subject: str) -> TissueMaps:
