@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli.design_achieved import Trial, achieved, design_setting_of
+from bmapest_ray.cli.design_confirm import REFERENCE, SIX, SNR, Store, confirmed_rows
 from bmapest_ray.cli.design_select import LINES
 from bmapest_ray.cli.inversion_table import report_subjects
 
@@ -21,11 +18,9 @@ if TYPE_CHECKING:
     from bmapest_ray.design.catalogue import Catalogue
     from bmapest_ray.design.setting import DesignSetting
     from bmapest_ray.design.signals import Signals
-    from bmapest_ray.sequence.protocol import Chain, Protocol
+    from bmapest_ray.sequence.protocol import Chain
     from bmapest_ray.sequence.scanner import Scanner
 
-SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
-SNR, REFERENCE = 100.0, "t1inv[3]"
 PROTOCOLS = (
     "t1inv", "t2prep", "t1inv,t2prep", "t1inv[0,1,3],t2star[2]", "dir,t2prep", "flair,t1inv",
     "t2prep,t2star", "t1inv,dir", "flair,t2prep", "t1inv,t2star", "t1inv,t2prep,t2star",
@@ -40,9 +35,9 @@ _FEASIBLE = 300_000
 def write_design_table(anatomy: str, splits: Path, folder: Path, designs: list[Path]) -> None:
     """Do every piece that `folder` does not hold yet, then write ``design.md``."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = _Store(folder / "design.json")
+    store = Store(folder / "design.json")
     subjects = report_subjects(splits)
-    confirmed = _confirmed(store, anatomy, subjects, designs)
+    confirmed = confirmed_rows(store, anatomy, subjects, designs)
     selected = _selected(store, anatomy, subjects[0])
     for signals in (("complex",), ("complex", "magnitude")):
         predicted = _predicted(store, anatomy, subjects[0], signals)
@@ -50,26 +45,10 @@ def write_design_table(anatomy: str, splits: Path, folder: Path, designs: list[P
         (folder / "design.md").write_text(text, encoding="utf-8")
 
 
-class _Store:
-    """Results by their key, on disk as soon as they are known."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if key not in self._held:
-            typer.echo(key, err=True)
-            self._held[key] = make()
-            self._path.write_text(json.dumps(self._held, indent=0, sort_keys=True) + "\n")
-        found: dict[str, Any] = self._held[key]
-        return found
-
-
 # -- predicted against achieved --------------------------------------------------------------------
 
 
-def _predicted(store: _Store, anatomy: str, subject: str, signals: tuple[str, ...]) -> list[str]:
+def _predicted(store: Store, anatomy: str, subject: str, signals: tuple[str, ...]) -> list[str]:
     rows = []
     pairs: dict[str, list[tuple[list[float], list[float]]]] = {signal: [] for signal in signals}
     for name in PROTOCOLS:
@@ -86,7 +65,7 @@ def _predicted(store: _Store, anatomy: str, subject: str, signals: tuple[str, ..
 
 
 def _pair(
-    store: _Store, anatomy: str, subject: str, name: str, signal: str
+    store: Store, anatomy: str, subject: str, name: str, signal: str
 ) -> tuple[list[float], list[float]]:
     predicted = store.get(
         f"predicted {name} {signal}", lambda: _scored(anatomy, subject, name, signal)
@@ -103,14 +82,15 @@ def _scored(anatomy: str, subject: str, name: str, signal: str) -> dict[str, Any
     from bmapest_ray.sequence.parse import parse_protocol
     from bmapest_ray.simulate.measurement import Signal
 
-    setting = replace(_setting(anatomy, subject), signal=Signal(signal))
+    setting = replace(setting_of(anatomy, subject), signal=Signal(signal))
     protocol = parse_protocol(name)
     signals = [_signals(anatomy, subject, chain, protocol.scanner) for chain in protocol.chains]
     return {"std": bound(signals, setting).std.tolist()}
 
 
 @cache
-def _setting(anatomy: str, subject: str) -> DesignSetting:
+def setting_of(anatomy: str, subject: str) -> DesignSetting:
+    """Return the setting that fixes the noise level, once per process."""
     return design_setting_of(anatomy, subject, SNR, REFERENCE)
 
 
@@ -124,7 +104,7 @@ def _signals(anatomy: str, subject: str, chain: Chain, scanner: Scanner) -> Sign
 
     with torch.no_grad():
         played = Protocol("chain", (chain,), scanner)
-        return chain_signals(chain, played, _setting(anatomy, subject)).at()
+        return chain_signals(chain, played, setting_of(anatomy, subject)).at()
 
 
 def _achieved(
@@ -132,7 +112,7 @@ def _achieved(
 ) -> dict[str, Any]:
     from bmapest_ray.sequence.parse import parse_protocol
 
-    setting = _setting(anatomy, subject)
+    setting = setting_of(anatomy, subject)
     trial = Trial(anatomy, (subject,), signal, constraints, draws)
     return achieved(trial, parse_protocol(name), setting.sigma, setting.dwell_s)
 
@@ -157,7 +137,7 @@ def _agreement(signal: str, pairs: list[tuple[list[float], list[float]]]) -> str
 # -- choosing a subset -----------------------------------------------------------------------------
 
 
-def _selected(store: _Store, anatomy: str, subject: str) -> list[str]:
+def _selected(store: Store, anatomy: str, subject: str) -> list[str]:
     rows = []
     for budget_s in BUDGETS_S:
         one = store.get(f"selected {budget_s:g}", partial(_select, anatomy, subject, budget_s))
@@ -194,72 +174,15 @@ def _catalogue(anatomy: str, subject: str) -> Catalogue:
     from bmapest_ray.design.voxels import DesignVoxels
     from bmapest_ray.sequence.parse import parse_protocol
 
-    setting = _setting(anatomy, subject)
+    setting = setting_of(anatomy, subject)
     some = setting.voxels
     two = DesignVoxels(
-        some.b0_hz[2:8:3], some.b1[2:8:3], some.position_m[2:8:3], some.fraction[:, 2:8:3]
+        some.b0_hz[2:8:3],
+        some.b1[2:8:3],
+        some.position_m[2:8:3],
+        some.fraction[:, 2:8:3],
     )
     return make_catalogue(parse_protocol(SIX), replace(setting, voxels=two, columns=2), lines=LINES)
-
-
-# -- designs against the six sequences -------------------------------------------------------------
-
-
-def _confirmed(store: _Store, anatomy: str, subjects: list[str], designs: list[Path]) -> list[str]:
-    from bmapest_ray.sequence.parse import parse_protocol
-
-    rows = []
-    six = _errors(store, anatomy, subjects, parse_protocol(SIX), SIX)
-    for path in designs:
-        protocol = parse_protocol(str(path))
-        rows.append(_row(store, anatomy, subjects, protocol, path, six))
-    if not rows:
-        return []
-    mean = sum(six) / len(six)
-    first = f"| six sequences | 277.8 | {mean**0.5:.4f} | 1 | 1 | |"
-    return [_CONFIRMED, first, *rows, ""]
-
-
-def _errors(
-    store: _Store, anatomy: str, subjects: list[str], protocol: Protocol, name: str
-) -> list[float]:
-    """Return each subject's mean variance over tissues."""
-    found = store.get(
-        f"confirmed {name} {protocol.digest[:12]} {len(subjects)}",
-        partial(_confirm, anatomy, tuple(subjects), protocol),
-    )
-    return [sum(one) / len(one) for one in found["variance"]]
-
-
-def _confirm(anatomy: str, subjects: tuple[str, ...], protocol: Protocol) -> dict[str, Any]:
-    setting = _setting(anatomy, subjects[0])
-    return achieved(Trial(anatomy, subjects), protocol, setting.sigma, setting.dwell_s)
-
-
-def _row(
-    store: _Store,
-    anatomy: str,
-    subjects: list[str],
-    protocol: Protocol,
-    path: Path,
-    six: list[float],
-) -> str:
-    from bmapest_ray.report.statistics import paired_test
-
-    errors = _errors(store, anatomy, subjects, protocol, path.stem)
-    seconds = protocol.scan_time_s(64, 0.216)
-    ratio = sum(errors) / sum(six)
-    logs = [math.log(a / b) for a, b in zip(errors, six, strict=True)]
-    equal_time = ratio * seconds / 277.8
-    cells = (
-        f"[{path.stem}](../designs/{path.name})",
-        f"{seconds:.2f}",
-        f"{(sum(errors) / len(errors)) ** 0.5:.4f}",
-        f"{ratio:.3f}",
-        f"{equal_time:.4f} (1/{1 / equal_time:.1f})",
-        paired_test(logs).sentence,
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 _HEAD = """# What designs promise and what they achieve
@@ -285,12 +208,3 @@ that no choice within the budget can beat.
 
 | budget [s] | exhaustive | tried | greedy with swaps | excess | bound | greedy chose |
 |---|---|---|---|---|---|---|"""
-
-_CONFIRMED = """## Designs against the six sequences
-
-Mean variance over head pixels, then over tissues, of inversions with noise (complex, without
-constraints), mean over ten report subjects; paired test of the log ratio per subject. At equal
-time the design is repeated and averaged; each repetition is taken as played from equilibrium.
-
-| protocol | scan [s] | root mean variance | variance ratio | at equal time | paired test |
-|---|---|---|---|---|---|"""

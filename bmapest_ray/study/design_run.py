@@ -20,8 +20,10 @@ from bmapest_ray.study.config import SearchConfig
 from bmapest_ray.study.design_config import DesignStudy
 from bmapest_ray.study.files import replace_text
 from bmapest_ray.study.ports import Outcome, Runner, Task, Tracker
+from bmapest_ray.study.proposal import Proposal
 from bmapest_ray.study.records import StudyInfo, TrialKey, TrialRecord
-from bmapest_ray.study.search import Proposal, Search, open_storage
+from bmapest_ray.study.search import Search
+from bmapest_ray.study.search_storage import open_storage
 from bmapest_ray.study.space import Choices, Dimension
 from bmapest_ray.study.status import Stage, TrialStatus
 from bmapest_ray.study.summary import StudyResult, StudyStatus
