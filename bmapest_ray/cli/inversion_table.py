@@ -57,7 +57,13 @@ CASES = (
     InversionCase("six", SIX, snr=100),
     InversionCase("T1, complex", "t1inv", snr=100, signal="complex"),
     InversionCase("T1 + T2, complex", "t1inv,t2prep", snr=100, signal="complex"),
-    InversionCase("T1 + T2, 128", "t1inv,t2prep", snr=100, matrix=128, subjects=4),
+    InversionCase("six, 128", SIX, snr=100, matrix=128, subjects=2),
+    InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "cohort"}),
+    InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "cohort+tv"}),
+    InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "pca"}),
+    InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "pca+tv"}),
+    InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort"}),
+    InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort+tv"}),
 )
 
 
@@ -146,8 +152,8 @@ model that is fitted; rows without SNR are noise-free as well, which says that t
 nothing about scans. PSNR in dB, mean (standard deviation) over subjects; time of the inversion
 alone, median.
 
-| protocol | signal | matrix | SNR | subjects | GM | WM | CSF | worst | seconds | not converged |
-|---|---|---|---|---|---|---|---|---|---|---|
+| protocol | prior | signal | matrix | SNR | subjects | GM | WM | CSF | worst | seconds | not converged |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -162,6 +168,6 @@ def _row(case: InversionCase, found: list[dict[str, Any]]) -> str:
     seconds = statistics.median(one["seconds"] for one in found)
     unfinished = sum(one["status"] != "CONVERGED" for one in found)
     return (
-        f"| {case.name} | {case.signal} | {case.matrix} | {case.snr or 'none'} | {len(found)} | "
+        f"| {case.name} | {case.inversion.get('prior', 'none')} | {case.signal} | {case.matrix} | {case.snr or 'none'} | {len(found)} | "
         f"{' | '.join(cells)} | {worst:.1f} | {seconds:.2f} | {unfinished} |\n"
     )
