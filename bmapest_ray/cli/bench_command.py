@@ -79,6 +79,25 @@ def cost(
     typer.echo(f"table: {out / 'engine.md'}")
 
 
+@bench_app.command("calibration")
+def calibration(
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+    draws: Annotated[int, typer.Option(help="Noise draws of each case.", min=2)] = 50,
+) -> None:
+    """Compare stated standard deviations with the errors that occur; write calibration.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.calibration_table import write_calibration_table
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write_calibration_table(anatomy, splits, out, draws)
+    typer.echo(f"table: {out / 'calibration.md'}")
+
+
 @bench_app.command("inversion")
 def inversion(
     anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],

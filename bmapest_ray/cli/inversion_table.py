@@ -152,7 +152,8 @@ model that is fitted; rows without SNR are noise-free as well, which says that t
 nothing about scans. PSNR in dB, mean (standard deviation) over subjects; time of the inversion
 alone, median.
 
-| protocol | prior | signal | matrix | SNR | subjects | GM | WM | CSF | worst | seconds | not converged |
+| protocol | prior | signal | matrix | SNR | subjects | GM | WM | CSF | worst | seconds | not \
+converged |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
@@ -168,6 +169,7 @@ def _row(case: InversionCase, found: list[dict[str, Any]]) -> str:
     seconds = statistics.median(one["seconds"] for one in found)
     unfinished = sum(one["status"] != "CONVERGED" for one in found)
     return (
-        f"| {case.name} | {case.inversion.get('prior', 'none')} | {case.signal} | {case.matrix} | {case.snr or 'none'} | {len(found)} | "
+        f"| {case.name} | {case.inversion.get('prior', 'none')} | {case.signal} | {case.matrix} | "
+        f"{case.snr or 'none'} | {len(found)} | "
         f"{' | '.join(cells)} | {worst:.1f} | {seconds:.2f} | {unfinished} |\n"
     )

@@ -158,14 +158,7 @@ class AverageOperator(EncodedOperator):
             for name, values in mixed_properties(maps.flatten(1), self.table, self.mixing).items()
         }
         model = self.models[number]
-        heard = self._propagators[number].heard(
-            SpinParameters(
-                t1_s=properties["t1_s"].flatten(),
-                t2_s=properties["t2_s"].flatten(),
-                diffusivity_m2_per_s=properties["diffusivity_m2_per_s"].flatten(),
-                b1=self._b1[columns].flatten(),
-            )
-        )
+        heard = self._emitted(number, columns, properties)
         weight = properties["pd"][None, None]
         if self._coils is not None:
             weight = weight * self._coils[:, None, columns]
@@ -176,6 +169,25 @@ class AverageOperator(EncodedOperator):
             columns,
             chunk=256,
         )
+
+    def _emitted(
+        self, number: int, columns: slice, properties: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """Play the pulses for voxels with protons; the others are silent, and stay so nearby."""
+        inside = torch.nonzero(properties["pd"].detach().flatten() > 0).flatten()
+        names = ("t1_s", "t2_s", "diffusivity_m2_per_s")
+        t1, t2, diffusivity = (properties[name].flatten()[inside] for name in names)
+        b1 = self._b1[columns].flatten()[inside]
+        propagator = self._propagators[number]
+        silent = torch.zeros(
+            (propagator.plan.n_emissions, properties["pd"].numel()),
+            dtype=self.dtype,
+            device=self.device,
+        )
+        if not len(inside):
+            return silent
+        heard = propagator.heard(SpinParameters(t1, t2, diffusivity, b1))
+        return silent.index_copy(1, inside, heard)
 
     def _amplitude_of(
         self, model: ChainModel, heard: torch.Tensor, diffusivity: torch.Tensor

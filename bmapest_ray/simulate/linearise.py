@@ -7,7 +7,7 @@ basis made from sampled voxels; the solver's inner iterations then cost FFTs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -27,6 +27,7 @@ from bmapest_ray.tissue.table import TissueTable
 _BASIS_VOXELS = 160
 _TEST_VOXELS = 96
 _SAVED_PER_STATE = 4
+_PROPERTIES = ("pd", "t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s")
 
 
 class AveragedChain:
@@ -51,81 +52,104 @@ class AveragedChain:
             group_rows(model, image) for image in range(len(model.table.images))
         ]
 
-    def rows(self, fractions: torch.Tensor, voxels: torch.Tensor) -> list[torch.Tensor]:
-        """Return ``A`` of every image, ``(row, voxel)``, for fractions ``(tissue, voxel)``."""
-        mixed = mixed_properties(fractions, self.table, self.mixing)
-        properties = {name: values[0] for name, values in mixed.items()}
-        heard = self.propagator.heard(
-            SpinParameters(
-                t1_s=properties["t1_s"],
-                t2_s=properties["t2_s"],
-                diffusivity_m2_per_s=properties["diffusivity_m2_per_s"],
-                b1=self.b1[voxels],
-            )
-        )
-        return [self._image_rows(rows, heard, properties, voxels) for rows in self.images]
-
-    def _image_rows(
-        self,
-        rows: ImageRows,
-        heard: torch.Tensor,
-        properties: dict[str, torch.Tensor],
-        voxels: torch.Tensor,
-    ) -> torch.Tensor:
-        hearings = self.model.hearings
-        parts = []
-        for group in rows.groups:
-            span = group.hearings
-            centre = torch.from_numpy(hearings.b_centre_s_per_m2[span]).to(properties["pd"])
-            phase = torch.from_numpy(hearings.phase[span]).to(heard)
-            faded = torch.exp(-centre[:, None] * properties["diffusivity_m2_per_s"])
-            picked = heard[torch.from_numpy(hearings.emission[span])]
-            shift = group.shift(self.positions_m[voxels]).to(heard)
-            amplitude = picked * faded * (phase[:, None] * shift)
-            block = amplitude[:, None] * self._factor(group, properties, voxels)[None]
-            parts.append(block.flatten(0, 1))
-        return torch.cat(parts)
-
-    def _factor(
-        self, group: RowGroup, properties: dict[str, torch.Tensor], voxels: torch.Tensor
-    ) -> torch.Tensor:
-        profile = group.profile
-        time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
-        turning = precession(self.b0_hz[voxels], time, self.propagator.dtype)
-        fading = decay(
-            profile,
-            properties["t2_s"],
-            properties["t2dash_s"],
-            properties["diffusivity_m2_per_s"],
-        )
-        return turning * (fading * properties["pd"])
-
     def derivatives(
         self, fractions: torch.Tensor, voxels: torch.Tensor, project: Sequence[torch.Tensor] | None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return rows and their derivatives ``(tissue, row, voxel)``, projected if asked for."""
+        """Return rows and their derivatives ``(tissue, row, voxel)``, projected if asked for.
 
-        def compute(values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            rows = self.rows(values, voxels)
-            if project is None:
-                return tuple(rows)
-            return tuple(dual.conj().T @ row for dual, row in zip(project, rows, strict=True))
+        A row depends on five properties of its voxel, so it is differentiated to them, projected,
+        and only then turned into derivatives to the fractions.
+        """
+        at, along = self._properties(fractions)
+        order = (at["t1_s"], at["t2_s"], at["diffusivity_m2_per_s"])
+        heard = self.propagator.slopes(
+            SpinParameters(order[0], order[1], order[2], self.b1[voxels])
+        )
+        values, slopes = [], []
+        for image, rows in enumerate(self.images):
+            dual = None if project is None else project[image]
+            by_property = self._image_slopes(rows, heard, at, voxels, dual)
+            values.append(by_property["pd"] * at["pd"].to(heard.dtype))
+            total = torch.zeros((), dtype=heard.dtype)
+            for name, slope in by_property.items():
+                total = total + slope * along[name][:, None].to(heard.dtype)
+            slopes.append(total)
+        return values, slopes
 
-        def along(direction: torch.Tensor) -> tuple[tuple[torch.Tensor, ...], ...]:
-            result: tuple[tuple[torch.Tensor, ...], ...] = torch.func.jvp(
-                compute, (fractions,), (direction,)
-            )
-            return result
+    def _properties(
+        self, fractions: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Return properties ``(voxel,)`` and their derivatives to fractions ``(tissue, voxel)``."""
 
-        value: tuple[torch.Tensor, ...] = ()
-        tangents = []
+        def compute(values: torch.Tensor) -> torch.Tensor:
+            mixed = mixed_properties(values, self.table, self.mixing)
+            return torch.cat([mixed[name] for name in _PROPERTIES])
+
+        columns = []
         for tissue in range(len(fractions)):
             direction = torch.zeros_like(fractions)
             direction[tissue] = 1
-            value, tangent = along(direction)
-            tangents.append(tangent)
-        count = len(self.images)
-        return list(value), [torch.stack([t[i] for t in tangents]) for i in range(count)]
+            columns.append(torch.func.jvp(compute, (fractions,), (direction,))[1])
+        slopes = torch.stack(columns, dim=1)  # (property, tissue, voxel)
+        at = compute(fractions)
+        return (
+            dict(zip(_PROPERTIES, at, strict=True)),
+            dict(zip(_PROPERTIES, slopes, strict=True)),
+        )
+
+    def _image_slopes(
+        self,
+        rows: ImageRows,
+        heard: torch.Tensor,
+        at: dict[str, torch.Tensor],
+        voxels: torch.Tensor,
+        dual: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Return the slopes of rows (projected on ``dual``) to every property of a voxel."""
+        collected: dict[str, list[torch.Tensor]] = {name: [] for name in _PROPERTIES}
+        for group, span in zip(rows.groups, rows.spans, strict=True):
+            basis = None if dual is None else dual[span].conj().T
+            for name, slope in self._group_slopes(group, heard, at, voxels):
+                flat = slope.flatten(0, 1)
+                collected[name].append(flat if basis is None else basis @ flat)
+        if dual is None:
+            return {name: torch.cat(parts) for name, parts in collected.items()}
+        return {name: torch.stack(parts).sum(dim=0) for name, parts in collected.items()}
+
+    def _group_slopes(
+        self,
+        group: RowGroup,
+        heard: torch.Tensor,
+        at: dict[str, torch.Tensor],
+        voxels: torch.Tensor,
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the slope of ``A / pd * pd`` to each property, ``(hearing, node, voxel)``."""
+        hearings, profile, real = self.model.hearings, group.profile, at["pd"].dtype
+        span = group.hearings
+        centre = torch.from_numpy(hearings.b_centre_s_per_m2[span]).to(real)[:, None]
+        phase = torch.from_numpy(hearings.phase[span]).to(heard)[:, None]
+        turn = phase * group.shift(self.positions_m[voxels]).to(heard)
+        faded = turn * torch.exp(-centre * at["diffusivity_m2_per_s"])
+        picked = torch.from_numpy(hearings.emission[span])
+        value = heard[0, picked] * faded
+
+        nodes = torch.from_numpy(profile.nodes.time_s).to(real)[:, None]
+        tau = torch.from_numpy(abs(profile.tau_s + profile.nodes.time_s)).to(real)[:, None]
+        change = torch.from_numpy(profile.attenuation_s_per_m2 + 0 * profile.nodes.time_s).to(real)
+        time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
+        fading = decay(profile, at["t2_s"], at["t2dash_s"], at["diffusivity_m2_per_s"])
+        factor = precession(self.b0_hz[voxels], time, self.propagator.dtype) * fading
+        dense = factor * at["pd"]
+        yield "pd", value[:, None] * factor
+        yield "t1_s", (heard[1, picked] * faded)[:, None] * dense
+        rate = nodes / at["t2_s"].square()
+        yield "t2_s", (heard[2, picked] * faded)[:, None] * dense + value[:, None] * (dense * rate)
+        yield "t2dash_s", value[:, None] * (dense * (tau / at["t2dash_s"].square()))
+        less = heard[3, picked] * faded - centre * value
+        yield (
+            "diffusivity_m2_per_s",
+            less[:, None] * dense - value[:, None] * (dense * change[:, None]),
+        )
 
 
 def linearised(
@@ -234,6 +258,7 @@ def _projected(
     """Return ``dual^H A`` ``(rank, 1, voxel)`` and its derivatives ``(rank, tissue, voxel)``."""
     dtype = chain.propagator.dtype
     count = fractions.shape[1]
+    inside = torch.nonzero(fractions.sum(dim=0) > 0).flatten()  # elsewhere T2 is 0: no slope either
     project = [dual.to(dtype) for dual in duals]
     tissues = len(fractions)
     at = [torch.zeros((d.shape[1], 1, count), dtype=dtype) for d in duals]
@@ -242,8 +267,7 @@ def _projected(
     rows = sum(len(dual) for dual in duals)
     per_voxel = (most * 8 + rows * 4) * 2 * _SAVED_PER_STATE * 4
     width = max(64, min(count, int(memory_budget_gb * 2**30 / per_voxel)))
-    for start in range(0, count, width):
-        voxels = torch.arange(start, min(start + width, count))
+    for voxels in torch.split(inside, width):
         half = half_sample(chain.positions_m[voxels], chain.model.table.fov_m).to(dtype)
         value, slope = chain.derivatives(fractions[:, voxels], voxels, project)
         for image in range(len(duals)):
