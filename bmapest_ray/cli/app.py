@@ -9,9 +9,30 @@ from bmapest_ray.cli.bench_command import bench_app
 from bmapest_ray.cli.dashboards_command import dashboards_app
 from bmapest_ray.cli.design_command import design_app
 from bmapest_ray.cli.estimate_options import estimate
+from bmapest_ray.cli.options import (
+    AnatomyOption,
+    DataEngineOption,
+    DataFieldOption,
+    DataMatrixOption,
+    DataMixingOption,
+    DataTissueOption,
+    FieldOption,
+    FovOption,
+    JsonOption,
+    MatrixOption,
+    MixingOption,
+    OutOption,
+    ProtocolOption,
+    SeedOption,
+    SliceOption,
+    SnrOption,
+    SubjectOption,
+    TableOption,
+)
 from bmapest_ray.cli.paper_apps import fetch_app, reproduce_app
 from bmapest_ray.cli.protocol_command import protocol_app
 from bmapest_ray.cli.study_command import study_app
+from bmapest_ray.cli.volume_options import volume
 
 app = typer.Typer(
     name="bmapest",
@@ -30,47 +51,6 @@ app.add_typer(dashboards_app, name="dashboards")
 app.add_typer(study_app, name="study")
 app.add_typer(protocol_app, name="protocol")
 app.add_typer(design_app, name="design")
-
-AnatomyOption = Annotated[
-    str, typer.Option(help="mni152, bids:DIR of probability maps, or brainweb:DIR as downloaded.")
-]
-SubjectOption = Annotated[
-    str | None, typer.Option(help="Subject; needed where the anatomy has several.")
-]
-MatrixOption = Annotated[int, typer.Option(help="Pixels along each side of the slice; even.")]
-FovOption = Annotated[float, typer.Option(help="Field of view, pixel edge to pixel edge.")]
-SliceOption = Annotated[
-    str,
-    typer.Option("--slice", help="below-top:MM, z:MM (world) or index:N."),
-]
-ProtocolOption = Annotated[
-    str, typer.Option(help="e.g. t1inv,t2prep[1], a preset's name or a YAML file.")
-]
-MixingOption = Annotated[str, typer.Option(help="How tissues share a voxel: compartments|average.")]
-FieldOption = Annotated[str, typer.Option(help="none|analytic|FILE.nii.gz")]
-SnrOption = Annotated[
-    float | None,
-    typer.Option(help="Largest noise-free magnitude over the noise's sd; none is noise-free."),
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of the noise.")]
-TableOption = Annotated[str, typer.Option(help="Tissue table of the fit: paper-3t or FILE.yaml.")]
-DataEngineOption = Annotated[
-    str, typer.Option(help="Engine that makes the data: auto|reference|exact|lowrank.")
-]
-DataMixingOption = Annotated[
-    str | None, typer.Option(help="Mixing of the data, where it differs from the fit's.")
-]
-DataMatrixOption = Annotated[
-    int | None, typer.Option(help="Voxels per side that the data are made from, e.g. 216.")
-]
-DataTissueOption = Annotated[
-    str | None, typer.Option(help="Changes of the data's tissue table, e.g. T1=+5%,T2=-5%.")
-]
-DataFieldOption = Annotated[
-    str | None, typer.Option(help="Field of the data, where it differs: none|analytic|FILE.nii.gz")
-]
-OutOption = Annotated[Path | None, typer.Option(help="Folder for what is written.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 def _version(wanted: bool) -> None:
@@ -219,6 +199,7 @@ def simulate(
 
 
 app.command()(estimate)
+app.command()(volume)
 
 
 @app.command()
@@ -279,8 +260,17 @@ def submit(
 
 
 @app.command()
-def doctor(json: JsonOption = False) -> None:
+def doctor(
+    accuracy: Annotated[
+        str | None,
+        typer.Option(help="A protocol: distance of its settings to ten times finer ones."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
     """Say which versions and devices are here, and what is missing."""
-    from bmapest_ray.cli.doctor_command import doctor_command
+    from bmapest_ray.cli.doctor_command import accuracy_command, doctor_command
 
+    if accuracy is not None:
+        accuracy_command(accuracy, json)
+        return
     raise typer.Exit(doctor_command(json))

@@ -98,6 +98,25 @@ def calibration(
     typer.echo(f"table: {out / 'calibration.md'}")
 
 
+@bench_app.command("mismatch")
+def mismatch(
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
+        "studies/results"
+    ),
+    draws: Annotated[int, typer.Option(help="Noise draws of matched data.", min=1)] = 5,
+) -> None:
+    """Fit data that another model made; write mismatch.md."""
+    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.cli.mismatch_table import write_mismatch_table
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write_mismatch_table(anatomy, splits, out, draws)
+    typer.echo(f"table: {out / 'mismatch.md'}")
+
+
 @bench_app.command("inversion")
 def inversion(
     anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],

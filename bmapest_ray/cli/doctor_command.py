@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import typer
@@ -43,6 +43,26 @@ def doctor_command(as_json: bool) -> int:
         typer.echo(line)
     typer.echo(f"{len(missing)} to mend" if missing else "all well")
     return bool(missing)
+
+
+def accuracy_command(protocol: str, as_json: bool) -> None:
+    """Print how far a protocol's graph is from a finer one, and from isochromats."""
+    with stdout_to_stderr():
+        from bmapest_ray.sequence.parse import parse_protocol
+        from bmapest_ray.simulate.accuracy import measure_accuracy
+
+        found = measure_accuracy(parse_protocol(protocol))
+    if as_json:
+        print_json({"protocol": protocol, **asdict(found)})
+        return
+    rows = [
+        ["states", str(found.states)],
+        ["states, thresholds ten times finer", str(found.finer_states)],
+        ["signal error against the finer graph", f"{found.graph_error:.1e} (at most 1e-3)"],
+        ["signal error against isochromats", f"{found.isochromat_error:.1e} (spins are random)"],
+    ]
+    for line in plain_table([["accuracy", protocol], *rows], right=False):
+        typer.echo(line)
 
 
 def _as_dict(findings: list[Finding]) -> dict[str, Any]:
