@@ -55,7 +55,9 @@ def test_commands_that_the_readme_shows_have_the_options_it_names(
 ) -> None:
     from bmapest_ray.cli import main
 
-    for line in re.findall(r"^\| `bmapest (\w+(?: [a-z]+(?=`))?)[^|]*\|(.*)\|$", README, re.MULTILINE):
+    for line in re.findall(
+        r"^\| `bmapest (\w+(?: [a-z]+(?=`))?)[^|]*\|(.*)\|$", README, re.MULTILINE
+    ):
         command, text = line
         assert main([*command.split(), "--help"]) == 0
         shown = capsys.readouterr().out
