@@ -83,7 +83,7 @@ def run(
         bool, typer.Option("--retry-failed", help="With --resume: run failed jobs again.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Jobs, time and memory; run nothing.")
+        bool, typer.Option("--dry-run", help="Count jobs and trials; run nothing.")
     ] = False,
     runner: Annotated[str | None, typer.Option(help="local (in this process) or ray.")] = None,
     address: Annotated[

@@ -146,11 +146,8 @@ class SearchConfig(Section):
     """Subjects (a list or a split) that choose the configuration; they must not be among
     `anatomy.subjects`. Null chooses on those same subjects, and the result says so."""
     objective: ObjectiveConfig = ObjectiveConfig()
-    pruner: Literal["none", "wilcoxon", "hyperband"] = "none"
-    """Stop bad trials early: across subjects (``wilcoxon``), or across `rungs` (``hyperband``)."""
-    rungs: tuple[int, ...] = (5, 10, 20, 40)
-    """With ``hyperband``: every job is run with so many iterations at most, one rung after the
-    other; the last is what the trial is worth."""
+    pruner: Literal["none", "wilcoxon"] = "none"
+    """Stop bad trials early, across subjects."""
     contrasts: ContrastsConfig | None = None
     """Search which contrasts of each protocol are played at all."""
     pareto: bool = False
@@ -176,15 +173,6 @@ class SearchConfig(Section):
             raise ValueError(
                 "search.pareto needs search.contrasts, got none: all trials would take the same "
                 "scan time; add it or drop pareto"
-            )
-        if list(self.rungs) != sorted(set(self.rungs)) or len(self.rungs) < 2:
-            raise ValueError(
-                f"search.rungs must be at least two rising numbers, got {self.rungs}; correct them"
-            )
-        if self.pruner == "hyperband" and "inversion.settings.max_iterations" in self.space:
-            raise ValueError(
-                "search.rungs set the iterations, got inversion.settings.max_iterations in the "
-                "space too; drop one"
             )
         return self
 

@@ -82,9 +82,6 @@ def make_pruner(config: SearchConfig) -> "optuna.pruners.BasePruner":
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if config.pruner == "wilcoxon":
             return pruners.WilcoxonPruner(p_threshold=WILCOXON_P)
-        if config.pruner == "hyperband":
-            low, high = config.rungs[0], config.rungs[-1]
-            return pruners.HyperbandPruner(min_resource=low, max_resource=high, reduction_factor=2)
         return pruners.NopPruner()
 
 

@@ -224,23 +224,3 @@ def test_a_setting_is_proposed_only_where_it_counts(tmp_path: Path, sampler: str
 def test_a_condition_must_stand_before_what_depends_on_it() -> None:
     with pytest.raises(ValueError, match="may depend on what stands before it"):
         make_space(dict(reversed(CONDITIONAL.items())))
-
-
-def test_hyperband_stops_what_lags_at_a_low_rung(tmp_path: Path) -> None:
-    search = make(
-        tmp_path / "j", pruner="hyperband", sampler="random", n_trials=30, rungs=[1, 2, 4, 8],
-        space=WIDE,
-    )  # fmt: skip
-    spent, best = 0, None
-    while (proposal := search.ask()) is not None:
-        status = TrialStatus.COMPLETE
-        for rung in (1, 2, 4, 8):
-            spent += 1
-            if search.report(proposal.number, rung, value_of(proposal) - 1 / rung):
-                status = TrialStatus.PRUNED
-                break
-        search.tell(proposal.number, status, value_of(proposal) - 1 / 8)
-        best = search.best() or best
-    assert spent < 30 * 4 * 0.8
-    assert best is not None
-    assert search.counts()["PRUNED"] > 5
