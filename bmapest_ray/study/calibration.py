@@ -120,7 +120,7 @@ def calibrate(
     sigma = torch.full((len(operator.channels),), level)
     magnitude = case.signal == "magnitude"
     information = information_at(operator, truth, sigma, magnitude=magnitude)
-    std = Posterior(information, None, head).spread().std
+    std = Posterior(information, None, head).spread("dense").std
     estimates, unfinished = [], 0
     for drawn in _draws(clean, sigma, draws, subject):
         seen = drawn.abs() if magnitude else drawn

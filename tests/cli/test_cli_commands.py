@@ -207,7 +207,7 @@ def test_dry_run_counts_and_writes_nothing(
         (["--snr", "0"], "greater than 0"),
         (["--matrix", "63"], "even"),
         (["--start", "cohort"], "needs subjects other than"),
-        (["--b0", "nothing.nii.gz"], "must be none, analytic, paper or a NIfTI file"),
+        (["--b0", "nothing.nii.gz"], "must be none, analytic, paper or a file"),
         (["--mixing", "averag"], "did you mean 'average'?"),
         (["--slice", "top"], "below-top:MM"),
     ],
