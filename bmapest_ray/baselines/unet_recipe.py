@@ -110,6 +110,11 @@ class TrainingMaps:
 
 def _per_pixel_gaussians(subjects: Tensor, seed: int) -> Tensor:
     """Return synthetic subjects: independent Gaussians of every pixel, clipped to [0, 1]."""
+    if len(subjects) < 2:
+        raise InvalidInput(
+            f"synthetic subjects need the spread of at least 2 training subjects, got "
+            f"{len(subjects)}; add subjects to the cohort"
+        )
     mean, sd = subjects.mean(0), subjects.std(0)
     draw = torch.randn(
         (_SYNTHETIC, *mean.shape), generator=generator("unet synthetic", seed), dtype=mean.dtype

@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 _TEXT = """# Are the stated error bars the errors?
 
-Written by `bmapest bench calibration`: one slice of a report subject, {draws} noise draws, analytic
-B0 and B1, no prior; data made with the model that is fitted, fits started at the truth, pixels
-outside the head known to be empty. `MSE/CRLB` is the squared error over the Cramer-Rao bound, mean
-of all head pixels and draws (Fisher information of the Rician likelihood for magnitudes); coverage
-is the share of fractions within one (68.3 %) and 1.96 (95 %) stated standard deviations. With
-constraints the bound is not that of the estimator: errors are smaller, so intervals cover more.
+Written by `bmapest bench calibration`: one slice of a report subject at 32 x 32, {draws} noise
+draws, analytic B0 and B1, no prior; data made with the model that is fitted, fits started at the
+truth, pixels outside the head known to be empty. `MSE/CRLB` is the squared error over the
+Cramer-Rao bound, mean of all head pixels and draws (Fisher information of the Rician likelihood for
+magnitudes); coverage is the share of fractions within one (68.3 %) and 1.96 (95 %) stated standard
+deviations. With constraints the bound is not that of the estimator: errors are smaller, so
+intervals cover more.
 
-| case | SNR | constraints | weakest sample [sigma] | MSE/CRLB | 68.3 % | 95 % | mean sd | RMS \\
+| case | SNR | constraints | weakest sample [sigma] | MSE/CRLB | 68.3 % | 95 % | mean sd | RMS \
 error | not converged |
 |---|---|---|---|---|---|---|---|---|---|
 """
@@ -47,7 +48,9 @@ def write_calibration_table(anatomy: str, splits: Path, folder: Path, draws: int
         key = f"{case}/{subject}/{draws}"
         if key not in held:
             typer.echo(f"{number}/{len(cases)} {case.name}", err=True)
-            held[key] = calibrate(case, anatomy=anatomy, subject=subject, draws=draws).as_dict()
+            held[key] = calibrate(
+                case, anatomy=anatomy, subject=subject, matrix=32, draws=draws
+            ).as_dict()
             store.write_text(json.dumps(held, indent=1) + "\n")
     found = {case: Calibration(**held[f"{case}/{subject}/{draws}"]) for case in cases}
     lines = [

@@ -213,6 +213,7 @@ def test_an_mlflow_server_that_is_away_costs_tracking_alone(
     )
 
 
+@pytest.mark.endurance
 def test_everything_at_once_on_more_than_200_jobs(
     disturb: Callable[..., Disturbed], mlflow_server: Server
 ) -> None:

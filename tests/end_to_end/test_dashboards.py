@@ -132,6 +132,7 @@ def ask(address: str, query: str) -> list[dict[str, Any]]:
     return list(told["data"]["result"])
 
 
+@pytest.mark.endurance
 @pytest.mark.services
 @pytest.mark.parametrize(
     ("dashboard", "panel", "query"), QUERIES, ids=[f"{d}-{t}" for d, t, _ in QUERIES]
@@ -148,6 +149,7 @@ def test_a_panel_shows_data_while_a_study_runs(
         time.sleep(0.5)
 
 
+@pytest.mark.endurance
 @pytest.mark.services
 def test_what_prometheus_sees_is_the_study(prometheus: str) -> None:
     query = 'sum by (protocol) (ray_bmapest_jobs_done_total{study="watched"})'

@@ -21,12 +21,12 @@ from bmapest_ray.study.status import JobStatus
 from bmapest_ray.study.store import StudyStore
 
 MATRIX = 16
-SUBJECTS = ("04", "05", "20", "38", "41")
+SUBJECTS = ("04", "05", "20", "38", "41", "42", "44")
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Five smooth brains that differ, in a BIDS folder."""
+    """Smooth brains that differ, in a BIDS folder."""
     folder = tmp_path_factory.mktemp("cohort")
     maps = load_slice(open_anatomy("mni152"), "mni152", SliceSpec.parse("below-top:75"), MATRIX)
     for subject in SUBJECTS:
@@ -121,11 +121,12 @@ def test_networks_are_cross_fitted(cohort: str) -> None:
 def test_a_network_is_trained_once_for_its_fold(
     cohort: str, runner: LocalRunner, tmp_path: Path
 ) -> None:
-    (case, _) = make_cases(["t1inv-single"], ["unet"], overrides(cohort))
+    wider = [*overrides(cohort), "anatomy.subjects=['20', '38', '41', '42', '44']"]
+    (case, _) = make_cases(["t1inv-single"], ["unet"], wider)
     short = {**case.candidates[0], "steps": 3, "validate_every": 1, "batch": 2}
     quick = Case(case.experiment, case.method, case.plan, case.baseline, (short,), case.by_subject)
     (result,) = run_programme([quick], StudyStore(tmp_path / "out"), runner)
-    assert [record.status for record in result.records] == [JobStatus.DONE] * 3
+    assert [record.status for record in result.records] == [JobStatus.DONE] * 5
     assert len(list((tmp_path / "operators" / "unet").glob("*.pt"))) == 2
 
 
