@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -33,7 +34,8 @@ def check_fractions(fractions: torch.Tensor, tissues: int, matrix: int) -> None:
             f"{tuple(fractions.shape)}; resample the maps to the operator's grid"
         )
         raise InvalidInput(msg)
-    if not bool(torch.isfinite(fractions.detach()).all()):
+    # one NaN or infinity makes the sum so, and a sum needs no temporary array
+    if not math.isfinite(float(fractions.detach().sum())):
         msg = "fractions must be finite, got NaN or infinity; mask or fill these voxels first"
         raise InvalidInput(msg)
 

@@ -14,13 +14,11 @@ import torch
 from bmapest_ray.simulate.exact import check_fractions, check_images
 from bmapest_ray.simulate.factors import ImageFactors
 from bmapest_ray.simulate.operator import Channel, make_channels
+from bmapest_ray.simulate.passes import Passes
 from bmapest_ray.tissue.fields import Fields
 
 _CACHED_BYTES = 3e6
 """Temporary arrays of a block of ranks; larger ones leave the processor's cache."""
-
-_LARGE_MATRIX = 128
-"""From here on a pass per rank costs less than a temporary array of all ranks."""
 
 
 class LowRankOperator:
@@ -65,52 +63,58 @@ class LowRankOperator:
         self.ranks = tuple(int(f.kspace.shape[0]) for f in factors)
         self.truncation_error = max(f.error for f in factors)
         self.memory_budget_gb = memory_budget_gb
-        self._kspace, self._object, self._image = self._arrange(factors)
+        self._kspace, self._object = self._arrange(factors)
+        self._image = torch.repeat_interleave(torch.tensor(self.ranks)).to(self.device)
         coils = fields.coils
         self._coils = None if coils is None else coils.to(self.device, dtype)
 
-    def _arrange(
-        self, factors: tuple[ImageFactors, ...]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Line up the ranks of all images; object weights as real pairs, ``(rank, tissue, 2 v)``.
+    def _arrange(self, factors: tuple[ImageFactors, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Line up the ranks of all images.
 
-        k-space is ordered for a plain FFT. The third tensor tells the image of each rank.
+        Filters ``(rank, k)`` in the order of a plain FFT, object weights as real pairs
+        ``(rank, tissue, 2 v)``.
         """
         kspace = torch.cat([f.kspace.to(self.device, self.dtype) for f in factors])
         objects = torch.cat([f.object_.to(self.device, self.dtype).flatten(2) for f in factors])
-        image = torch.repeat_interleave(torch.tensor(self.ranks))
         return (
-            torch.fft.ifftshift(kspace, dim=(-2, -1)).contiguous(),
-            torch.view_as_real(objects).flatten(2),
-            image.to(self.device),
+            torch.fft.ifftshift(kspace, dim=(-2, -1)).flatten(1).contiguous(),
+            torch.view_as_real(objects).flatten(2).contiguous(),
         )
 
     def forward(self, fractions: torch.Tensor) -> torch.Tensor:
         """Simulate the images of fractions ``(..., tissue, y, x)``."""
         check_fractions(fractions, self.tissues, self.matrix)
         batch = fractions.shape[:-3]
-        pairs = self._pairs(fractions)  # (batch, tissue, 2 v)
-        shape = (pairs.shape[0], len(self.ranks), self.n_coils, self.matrix, self.matrix)
+        flat = fractions.to(self.device, self.real_dtype).reshape(-1, self.tissues, self.matrix**2)
+        passes = self._passes(fractions)
+        shape = (flat.shape[0], len(self.ranks), self.n_coils, self.matrix**2)
         kspace = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        for ranks in self._blocks(pairs.shape[0]):
-            kspace.index_add_(1, self._image[ranks], self._spectra(ranks, pairs))
-        images: torch.Tensor = torch.fft.ifft2(kspace, norm="ortho").flatten(1, 2)
-        return images.reshape(*batch, *images.shape[1:])
+        for ranks in self._blocks(shape[0]):
+            spectra = self._spectra(passes.weigh(flat, self._object[ranks]))
+            passes.collect(spectra, self._kspace[ranks], self._image[ranks], kspace)
+        grid = kspace.view(*shape[:-1], self.matrix, self.matrix)
+        images: torch.Tensor = torch.fft.ifft2(grid, norm="ortho")
+        return images.reshape(*batch, len(self.channels), self.matrix, self.matrix)
 
     def adjoint(self, images: torch.Tensor) -> torch.Tensor:
-        """Apply the adjoint to images ``(..., channel, y, x)``; real ``(..., tissue, y, x)``."""
+        """Apply the adjoint to images ``(..., channel, y, x)``; real ``(..., tissue, y, x)``.
+
+        ``Re sum_{r,q} W_r C_q fft2(K_r conj(S_q))``: the conjugate of ``conj(K S*)`` spares a pass
+        over the weights.
+        """
         check_images(images, len(self.channels), self.matrix)
         batch = images.shape[:-3]
         grid = (self.matrix, self.matrix)
         split = images.to(self.device, self.dtype).reshape(-1, len(self.ranks), self.n_coils, *grid)
-        kspace = torch.fft.fft2(split, norm="ortho")
-        shape = (kspace.shape[0], self.tissues, 2 * self.matrix**2)
+        kspace = torch.fft.fft2(split, norm="ortho").flatten(-2)
+        shape = (kspace.shape[0], self.tissues, self.matrix**2)
         total = torch.zeros(shape, dtype=self.real_dtype, device=self.device)
-        for ranks in self._blocks(kspace.shape[0]):
-            self._backproject(ranks, kspace, total)
-        pairs = total.view(*shape[:2], *grid, 2)
-        fractions = pairs[..., 0] - pairs[..., 1]
-        return fractions.reshape(*batch, *fractions.shape[1:])
+        passes = self._passes(images)
+        for ranks in self._blocks(shape[0]):
+            filtered = passes.spread(kspace, self._kspace[ranks], self._image[ranks])
+            field = self._collected(torch.fft.fft2(filtered.view(*filtered.shape[:-1], *grid)))
+            passes.backproject(field, self._object[ranks], total)
+        return total.view(*batch, self.tissues, *grid)
 
     def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         """Return ``forward(change)``: the operator is linear."""
@@ -134,7 +138,7 @@ class LowRankOperator:
         )
         for image in range(len(self.ranks)):
             mine = self._image == image
-            flat = self._kspace[mine].flatten(1)
+            flat = self._kspace[mine]
             gram = flat.conj() @ flat.T
             objects = self._object[mine]
             weights = torch.view_as_complex(objects.view(*objects.shape[:2], size, 2))
@@ -145,13 +149,16 @@ class LowRankOperator:
             blocks *= self._coils.abs().square().sum(dim=0).flatten()
         return blocks.view(self.tissues, self.tissues, self.matrix, self.matrix)
 
-    def _pairs(self, fractions: torch.Tensor) -> torch.Tensor:
-        """Return fractions repeated for real and imaginary part, ``(batch, tissue, 2 v)``."""
-        flat = fractions.reshape(-1, self.tissues, self.matrix**2)
-        return flat.to(self.device, self.real_dtype).repeat_interleave(2, dim=-1)
+    def _passes(self, argument: torch.Tensor) -> Passes:
+        """Fused loops on a CPU; torch on other devices and where autograd records."""
+        if self.device.type != "cpu" or (argument.requires_grad and torch.is_grad_enabled()):
+            return Passes()
+        from bmapest_ray.simulate.fused import FusedPasses  # numba loads in half a second
+
+        return FusedPasses()
 
     def _blocks(self, batch: int) -> Iterator[slice]:
-        """Yield ranks treated at once: inside the budget, and small enough to stay in cache."""
+        """Yield ranks treated at once: in the budget, and small enough for the cache."""
         per_rank = batch * self.n_coils * self.matrix**2 * 3 * self._kspace.element_size()
         budget = min(self.memory_budget_gb * 2**30, _CACHED_BYTES)
         most = max(1, int(budget / per_rank))
@@ -159,33 +166,17 @@ class LowRankOperator:
         for start in range(0, total, most):
             yield slice(start, min(start + most, total))
 
-    def _spectra(self, ranks: slice, pairs: torch.Tensor) -> torch.Tensor:
-        """Return ``K_r fft2(C_q W_r p)``, ``(batch, rank, coil, ky, kx)``."""
-        weights = self._object[ranks]
-        weighted = pairs[:, None, 0] * weights[:, 0]
-        for tissue in range(1, self.tissues):
-            weighted.addcmul_(pairs[:, None, tissue], weights[:, tissue])
-        shape = (pairs.shape[0], len(weights), 1, self.matrix, self.matrix)
-        field = torch.view_as_complex(weighted.view(*shape, 2))
+    def _spectra(self, weighted: torch.Tensor) -> torch.Tensor:
+        """Return ``fft2(C_q W_r p)``, ``(batch, rank, coil, k)``."""
+        shape = (*weighted.shape[:2], 1, self.matrix, self.matrix, 2)
+        field = torch.view_as_complex(weighted.view(shape))
         if self._coils is not None:
             field = field * self._coils
-        spectra: torch.Tensor = torch.fft.fft2(field)
-        return spectra.mul_(self._kspace[ranks][:, None])
+        spectra: torch.Tensor = torch.fft.fft2(field).flatten(-2)
+        return spectra
 
-    def _backproject(self, ranks: slice, kspace: torch.Tensor, total: torch.Tensor) -> None:
-        """Add ``Re sum_{r,q} W_r C_q fft2(K_r conj(S_q))`` to ``(batch, tissue, 2 v)``.
-
-        The conjugate of ``conj(K S*)`` spares a pass over the weights; the difference of the pairs
-        of ``total`` is the real part.
-        """
-        filtered = kspace.conj()[:, self._image[ranks]] * self._kspace[ranks][:, None]
-        field = torch.fft.fft2(filtered)
+    def _collected(self, field: torch.Tensor) -> torch.Tensor:
+        """Sum ``C_q g_q`` over the coils, as real pairs ``(batch, rank, 2 v)``."""
         if self._coils is not None:
             field = (field * self._coils).sum(dim=2)
-        pairs = torch.view_as_real(field.reshape(len(kspace), -1, self.matrix**2)).flatten(2)
-        weights = self._object[ranks]
-        if self.matrix < _LARGE_MATRIX:
-            total += (pairs[:, :, None] * weights).sum(dim=1)
-            return
-        for place in range(len(weights)):
-            total.addcmul_(pairs[:, place, None], weights[place])
+        return torch.view_as_real(field.reshape(*field.shape[:2], self.matrix**2)).flatten(2)
