@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from bmapest_ray.simulate.benchmark_process import BenchmarkRequest
 
 bench_app = typer.Typer(help="Measure speed, memory and accuracy on this machine.")
+
+CohortOption = Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")]
+SplitsOption = Annotated[Path, typer.Option(help="Named subjects.")]
+ResultsOption = Annotated[Path, typer.Option(help="Folder of the table; resumed.")]
+SPLITS, RESULTS = Path("studies/splits.yaml"), Path("studies/results")
 
 ALL_SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
 _ROWS = (
@@ -67,9 +73,7 @@ def engine(
 
 @bench_app.command("cost")
 def cost(
-    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
-        "studies/results"
-    ),
+    out: ResultsOption = RESULTS,
     threads: Annotated[int, typer.Option(help="Torch threads.")] = 1,
 ) -> None:
     """Measure how the low-rank engine's cost grows, and write engine.md and engine.png."""
@@ -81,78 +85,54 @@ def cost(
 
 @bench_app.command("calibration")
 def calibration(
-    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
-    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
-    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
-        "studies/results"
-    ),
+    anatomy: CohortOption,
+    splits: SplitsOption = SPLITS,
+    out: ResultsOption = RESULTS,
     draws: Annotated[int, typer.Option(help="Noise draws of each case.", min=2)] = 50,
 ) -> None:
     """Compare stated standard deviations with the errors that occur; write calibration.md."""
-    from bmapest_ray.base.threads import limit_threads
     from bmapest_ray.cli.calibration_table import write_calibration_table
 
-    limit_threads(1)
-    with stdout_to_stderr():
-        write_calibration_table(anatomy, splits, out, draws)
-    typer.echo(f"table: {out / 'calibration.md'}")
+    _write(lambda: write_calibration_table(anatomy, splits, out, draws), out / "calibration.md")
 
 
 @bench_app.command("mismatch")
 def mismatch(
-    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
-    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
-    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
-        "studies/results"
-    ),
+    anatomy: CohortOption,
+    splits: SplitsOption = SPLITS,
+    out: ResultsOption = RESULTS,
     draws: Annotated[int, typer.Option(help="Noise draws of matched data.", min=1)] = 5,
 ) -> None:
     """Fit data that another model made; write mismatch.md."""
-    from bmapest_ray.base.threads import limit_threads
     from bmapest_ray.cli.mismatch_table import write_mismatch_table
 
-    limit_threads(1)
-    with stdout_to_stderr():
-        write_mismatch_table(anatomy, splits, out, draws)
-    typer.echo(f"table: {out / 'mismatch.md'}")
+    _write(lambda: write_mismatch_table(anatomy, splits, out, draws), out / "mismatch.md")
 
 
 @bench_app.command("inversion")
 def inversion(
-    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
-    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
-    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
-        "studies/results"
-    ),
+    anatomy: CohortOption,
+    splits: SplitsOption = SPLITS,
+    out: ResultsOption = RESULTS,
     subjects: Annotated[int | None, typer.Option(help="At most so many subjects.")] = None,
 ) -> None:
     """Invert the report subjects with every protocol of the table, and write inversion.md."""
-    from bmapest_ray.base.threads import limit_threads
     from bmapest_ray.cli.inversion_table import write_inversion_table
 
-    limit_threads(1)
-    with stdout_to_stderr():
-        write_inversion_table(anatomy, splits, out, subjects)
-    typer.echo(f"table: {out / 'inversion.md'}")
+    _write(lambda: write_inversion_table(anatomy, splits, out, subjects), out / "inversion.md")
 
 
 @bench_app.command("sequences")
 def sequences(
-    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
-    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
-    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
-        "studies/results"
-    ),
+    anatomy: CohortOption,
+    splits: SplitsOption = SPLITS,
+    out: ResultsOption = RESULTS,
     subjects: Annotated[int | None, typer.Option(help="At most so many subjects.")] = None,
 ) -> None:
     """Invert the report subjects with five kinds of sequences, and write sequences.md."""
-    from bmapest_ray.base.threads import limit_threads
     from bmapest_ray.cli.sequence_table import write_sequence_table
 
-    limit_threads(1)
-    with stdout_to_stderr():
-        write_sequence_table(anatomy, splits, out, subjects)
-    typer.echo(f"table: {out / 'sequences.md'}")
+    _write(lambda: write_sequence_table(anatomy, splits, out, subjects), out / "sequences.md")
 
 
 @bench_app.command("real")
@@ -197,20 +177,14 @@ def platform(
 
 @bench_app.command("search")
 def search(
-    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    anatomy: CohortOption,
     study: Annotated[str, typer.Option(help="The study whose space is tried.")] = "search",
-    out: Annotated[Path, typer.Option(help="Folder of the table; resumed.")] = Path(
-        "studies/results"
-    ),
+    out: ResultsOption = RESULTS,
 ) -> None:
     """Try a whole search space once, replay samplers on it, and write search.md."""
-    from bmapest_ray.base.threads import limit_threads
     from bmapest_ray.cli.search_table import write_search_table
 
-    limit_threads(1)
-    with stdout_to_stderr():
-        write_search_table(study, anatomy, out)
-    typer.echo(f"table: {out / 'search.md'}")
+    _write(lambda: write_search_table(study, anatomy, out), out / "search.md")
 
 
 @bench_app.command("tracking")
@@ -241,6 +215,16 @@ def tracking(
     )
     if cost.problem:
         typer.echo(cost.problem, err=True)
+
+
+def _write(write: Callable[[], object], table: Path) -> None:
+    """Write a table with one torch thread, and say where it is."""
+    from bmapest_ray.base.threads import limit_threads
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        write()
+    typer.echo(f"table: {table}")
 
 
 def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:

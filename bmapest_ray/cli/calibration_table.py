@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import typer
+from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
-    from bmapest_ray.study.calibration import Calibration
+    from bmapest_ray.study.calibration import Calibration, CalibrationCase
 
 _TEXT = """# Are the stated error bars the errors?
 
@@ -30,7 +30,7 @@ error | not converged |
 def write_calibration_table(anatomy: str, splits: Path, folder: Path, draws: int) -> None:
     """Fit every case that `folder` does not hold yet, then write table and plot."""
     from bmapest_ray.cli.inversion_table import report_subjects
-    from bmapest_ray.study.calibration import Calibration, CalibrationCase, calibrate
+    from bmapest_ray.study.calibration import Calibration, CalibrationCase
 
     both = "t1inv,t2prep"
     cases = [
@@ -40,19 +40,13 @@ def write_calibration_table(anatomy: str, splits: Path, folder: Path, draws: int
         CalibrationCase("complex, simplex", both, 50, "complex", constraints="simplex"),
         CalibrationCase("magnitudes, simplex", both, 50, "magnitude", constraints="simplex"),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "calibration.json"
-    held = json.loads(store.read_text()) if store.is_file() else {}
+    held = Held(folder / "calibration.json")
     subject = report_subjects(splits)[0]
+    found = {}
     for number, case in enumerate(cases, 1):
-        key = f"{case}/{subject}/{draws}"
-        if key not in held:
-            typer.echo(f"{number}/{len(cases)} {case.name}", err=True)
-            held[key] = calibrate(
-                case, anatomy=anatomy, subject=subject, matrix=32, draws=draws
-            ).as_dict()
-            store.write_text(json.dumps(held, indent=1) + "\n")
-    found = {case: Calibration(**held[f"{case}/{subject}/{draws}"]) for case in cases}
+        told = f"{number}/{len(cases)} {case.name}"
+        make = partial(_calibrated, case, anatomy, subject, draws)
+        found[case] = Calibration(**held.get(f"{case}/{subject}/{draws}", make, told))
     lines = [
         f"| {case.name} | {case.snr:g} | {case.constraints} | {one.weakest:.1f} | {one.ratio:.3f} "
         f"| {100 * one.covered[1]:.1f} | {100 * one.covered[4]:.1f} | {one.width:.4f} | "
@@ -62,6 +56,13 @@ def write_calibration_table(anatomy: str, splits: Path, folder: Path, draws: int
     text = _TEXT.format(draws=draws) + "".join(lines) + "\n![coverage](calibration.png)\n"
     (folder / "calibration.md").write_text(text)
     _plot({case.name: one for case, one in found.items()}, folder / "calibration.png")
+
+
+def _calibrated(case: CalibrationCase, anatomy: str, subject: str, draws: int) -> dict[str, Any]:
+    from bmapest_ray.study.calibration import calibrate
+
+    found = calibrate(case, anatomy=anatomy, subject=subject, matrix=32, draws=draws)
+    return found.as_dict()
 
 
 def _plot(found: dict[str, Calibration], path: Path) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import typer
+from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
-    from bmapest_ray.simulate.cost import CostRow
+    from bmapest_ray.simulate.cost import CostCase, CostRow
 
 _HEADER = (
     "| matrix | contrasts | subjects | set-up per chain [s] | mean rank | forward [ms] | "
@@ -21,18 +21,14 @@ def write_cost_table(folder: Path, threads: int) -> None:
     """Measure every case that `folder` does not hold yet, then write table and plot."""
     import torch
 
-    from bmapest_ray.simulate.cost import CostRow, cases, measure_cost
+    from bmapest_ray.simulate.cost import CostRow, cases
 
     torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "engine.json"
-    held = json.loads(store.read_text()) if store.is_file() else {}
+    held = Held(folder / "engine.json")
+    rows = {}
     for number, case in enumerate(cases(), 1):
-        if case.key not in held:
-            typer.echo(f"{number}/{len(cases())} {case.protocol} at {case.matrix}", err=True)
-            held[case.key] = measure_cost(case, workers=threads).as_dict()
-            store.write_text(json.dumps(held, indent=1) + "\n")
-    rows = {case: CostRow(**held[case.key]) for case in cases()}
+        told = f"{number}/{len(cases())} {case.protocol} at {case.matrix}"
+        rows[case] = CostRow(**held.get(case.key, partial(_measured, case, threads), told))
     lines = [_line(row) for row in rows.values()]
     text = (
         "# Cost of the low-rank engine\n\n"
@@ -43,6 +39,12 @@ def write_cost_table(folder: Path, threads: int) -> None:
     )
     (folder / "engine.md").write_text(text)
     _plot(list(rows.values()), folder / "engine.png")
+
+
+def _measured(case: CostCase, threads: int) -> dict[str, Any]:
+    from bmapest_ray.simulate.cost import measure_cost
+
+    return measure_cost(case, workers=threads).as_dict()
 
 
 def _line(row: CostRow) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bmapest_ray.cli.options import JsonOption
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ NuisanceOption = Annotated[
     list[str] | None,
     typer.Option(help="Unknown per voxel with its prior sd: b1=0.1, t1=0.05, phase=inf, ..."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @design_app.command("score")

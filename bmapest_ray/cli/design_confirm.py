@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from bmapest_ray.cli.design_achieved import Trial, achieved, design_setting_of
 
 if TYPE_CHECKING:
+    from bmapest_ray.cli.held import Held
     from bmapest_ray.sequence.protocol import Protocol
 
 SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
 SNR, REFERENCE = 100.0, "t1inv[3]"
 
 
-class Store:
-    """Results by their key, on disk as soon as they are known."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-
-    def get(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Return what is held, or make and keep it."""
-        if key not in self._held:
-            typer.echo(key, err=True)
-            self._held[key] = make()
-            self._path.write_text(json.dumps(self._held, indent=0, sort_keys=True) + "\n")
-        found: dict[str, Any] = self._held[key]
-        return found
-
-
 def confirmed_rows(
-    store: Store, anatomy: str, subjects: list[str], designs: list[Path]
+    store: Held, anatomy: str, subjects: list[str], designs: list[Path]
 ) -> list[str]:
     """Return the rows of the six sequences and of every design."""
     from bmapest_ray.sequence.parse import parse_protocol
@@ -57,7 +37,7 @@ def confirmed_rows(
 
 
 def _errors(
-    store: Store, anatomy: str, subjects: list[str], protocol: Protocol, name: str
+    store: Held, anatomy: str, subjects: list[str], protocol: Protocol, name: str
 ) -> list[float]:
     """Return each subject's mean variance over tissues."""
     found = store.get(
@@ -73,7 +53,7 @@ def _confirm(anatomy: str, subjects: tuple[str, ...], protocol: Protocol) -> dic
 
 
 def _row(
-    store: Store,
+    store: Held,
     anatomy: str,
     subjects: list[str],
     protocol: Protocol,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli.design_achieved import Trial, achieved, design_setting_of
-from bmapest_ray.cli.design_confirm import REFERENCE, SIX, SNR, Store, confirmed_rows
+from bmapest_ray.cli.design_confirm import REFERENCE, SIX, SNR, confirmed_rows
 from bmapest_ray.cli.design_select import LINES
+from bmapest_ray.cli.held import Held
 from bmapest_ray.cli.inversion_table import report_subjects
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _FEASIBLE = 300_000
 def write_design_table(anatomy: str, splits: Path, folder: Path, designs: list[Path]) -> None:
     """Do every piece that `folder` does not hold yet, then write ``design.md``."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = Store(folder / "design.json")
+    store = Held(folder / "design.json")
     subjects = report_subjects(splits)
     confirmed = confirmed_rows(store, anatomy, subjects, designs)
     selected = _selected(store, anatomy, subjects[0])
@@ -48,7 +49,7 @@ def write_design_table(anatomy: str, splits: Path, folder: Path, designs: list[P
 # -- predicted against achieved --------------------------------------------------------------------
 
 
-def _predicted(store: Store, anatomy: str, subject: str, signals: tuple[str, ...]) -> list[str]:
+def _predicted(store: Held, anatomy: str, subject: str, signals: tuple[str, ...]) -> list[str]:
     rows = []
     pairs: dict[str, list[tuple[list[float], list[float]]]] = {signal: [] for signal in signals}
     for name in PROTOCOLS:
@@ -65,7 +66,7 @@ def _predicted(store: Store, anatomy: str, subject: str, signals: tuple[str, ...
 
 
 def _pair(
-    store: Store, anatomy: str, subject: str, name: str, signal: str
+    store: Held, anatomy: str, subject: str, name: str, signal: str
 ) -> tuple[list[float], list[float]]:
     predicted = store.get(
         f"predicted {name} {signal}", lambda: _scored(anatomy, subject, name, signal)
@@ -137,7 +138,7 @@ def _agreement(signal: str, pairs: list[tuple[list[float], list[float]]]) -> str
 # -- choosing a subset -----------------------------------------------------------------------------
 
 
-def _selected(store: Store, anatomy: str, subject: str) -> list[str]:
+def _selected(store: Held, anatomy: str, subject: str) -> list[str]:
     rows = []
     for budget_s in BUDGETS_S:
         one = store.get(f"selected {budget_s:g}", partial(_select, anatomy, subject, budget_s))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from bmapest_ray.base.errors import MissingInput
 from bmapest_ray.base.tissues import TISSUES
+from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     from bmapest_ray.study.cache import JobCache
@@ -73,9 +72,7 @@ def write_inversion_table(
     """Run every job that `folder` does not hold yet, then write the table."""
     from bmapest_ray.study.cache import JobCache
 
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "inversion.json"
-    held: dict[str, dict[str, Any]] = json.loads(store.read_text()) if store.is_file() else {}
+    held = Held(folder / "inversion.json")
     cache = JobCache()
     rows = []
     for case in CASES:
@@ -84,11 +81,8 @@ def write_inversion_table(
         found = []
         for number, subject in enumerate(subjects, 1):
             spec = _spec(case, anatomy, subject)
-            if spec.id not in held:
-                typer.echo(f"{case.name}, snr {case.snr}: {number}/{len(subjects)}", err=True)
-                held[spec.id] = _run(spec, cache)
-                store.write_text(json.dumps(held, indent=0, sort_keys=True) + "\n")
-            found.append(held[spec.id])
+            told = f"{case.name}, snr {case.snr}: {number}/{len(subjects)}"
+            found.append(held.get(spec.id, partial(_run, spec, cache), told))
         rows.append(_row(case, found))
     (folder / "inversion.md").write_text(_TEXT + "".join(rows))
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from bmapest_ray.base.tissues import TISSUES
+from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     from bmapest_ray.study.cache import JobCache
+    from bmapest_ray.study.spec import JobSpec
 
 PROTOCOL, SNR = "t1inv,t2prep", 50.0
 CASES: dict[str, dict[str, Any]] = {
@@ -41,39 +41,36 @@ def write_mismatch_table(anatomy: str, splits: Path, folder: Path, draws: int) -
     from bmapest_ray.cli.inversion_table import report_subjects
     from bmapest_ray.study.cache import JobCache
 
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "mismatch.json"
-    held: dict[str, Any] = json.loads(store.read_text()) if store.is_file() else {}
+    held = Held(folder / "mismatch.json")
     cache = JobCache()
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, data in CASES.items():
         rows[name] = []
         for subject in report_subjects(splits):
             for draw in range(draws if name == "matched" else 1):
-                key = f"{name}/{subject}/{draw}"
-                if key not in held:
-                    typer.echo(f"{name}: {subject}, draw {draw}", err=True)
-                    held[key] = _run(anatomy, subject, data, draw, cache)
-                    store.write_text(json.dumps(held, indent=0, sort_keys=True) + "\n")
-                rows[name].append(held[key])
+                spec = _spec(anatomy, subject, data, draw)
+                told = f"{name}: {subject}, draw {draw}"
+                rows[name].append(held.get(spec.id, partial(_run, spec, cache), told))
     matched = {t: _rms(rows["matched"], t) for t in TISSUES}
     lines = [_line(name, found, matched) for name, found in rows.items()]
     (folder / "mismatch.md").write_text(_TEXT + "".join(lines))
 
 
-def _run(
-    anatomy: str, subject: str, data: dict[str, Any], draw: int, cache: JobCache
-) -> dict[str, Any]:
+def _spec(anatomy: str, subject: str, data: dict[str, Any], draw: int) -> JobSpec:
     from bmapest_ray.cli.scene import DataOptions, SceneOptions
-    from bmapest_ray.study.job import run_job
-    from bmapest_ray.study.judgement import judge
     from bmapest_ray.study.plan import one_job
 
     scene = SceneOptions(
         anatomy, subject, 64, 216.0, "below-top:75", PROTOCOL, "compartments", SNR, "analytic",
         "analytic", draw, data=DataOptions(**data),
     )  # fmt: skip
-    spec = one_job(scene.study(signal="magnitude", inversion={"start": "cohort"}))
+    return one_job(scene.study(signal="magnitude", inversion={"start": "cohort"}))
+
+
+def _run(spec: JobSpec, cache: JobCache) -> dict[str, Any]:
+    from bmapest_ray.study.job import run_job
+    from bmapest_ray.study.judgement import judge
+
     result = run_job(spec, cache)
     if not result.scores:
         return {"status": result.solver_status, "verdict": None, "mse": None}

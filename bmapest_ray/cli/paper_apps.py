@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from bmapest_ray.cli.options import JsonOption
+
 reproduce_app = typer.Typer(help="Run published experiments beside this package and baselines.")
 fetch_app = typer.Typer(help="Download public data, politely, once.")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @reproduce_app.callback()

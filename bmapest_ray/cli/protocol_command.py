@@ -9,6 +9,7 @@ import typer
 
 from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.base.units import mm_to_m
+from bmapest_ray.cli.options import JsonOption
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ NameArgument = Annotated[
 FileArgument = Annotated[Path, typer.Argument(help="A Pulseq file, version 1.2 to 1.5.")]
 MatrixOption = Annotated[int | None, typer.Option(help="Pixels along each side; even.")]
 FovOption = Annotated[float | None, typer.Option(help="Field of view, pixel edge to pixel edge.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @protocol_app.command("list")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from bmapest_ray.base.tissues import TISSUES
+from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     from bmapest_ray.report.compare import Measured
@@ -82,9 +81,7 @@ def write_sequence_table(
     from bmapest_ray.simulate.cache import default_directory
     from bmapest_ray.study.cache import JobCache
 
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "sequences.json"
-    held: dict[str, dict[str, Any]] = json.loads(store.read_text()) if store.is_file() else {}
+    held = Held(folder / "sequences.json")
     cache = JobCache(folder=default_directory())
     subjects = report_subjects(splits)[:most_subjects]
     rows: dict[str, list[SequenceRow]] = {prior: [] for prior in PRIORS}
@@ -93,11 +90,8 @@ def write_sequence_table(
             found = {}
             for subject in subjects:
                 spec = _spec(protocol, anatomy, subject, prior)
-                if spec.id not in held:
-                    typer.echo(f"{label}, prior {prior}: {subject}", err=True)
-                    held[spec.id] = _run(spec, cache)
-                    store.write_text(json.dumps(held, indent=0, sort_keys=True) + "\n")
-                found[subject] = held[spec.id]
+                told = f"{label}, prior {prior}: {subject}"
+                found[subject] = held.get(spec.id, partial(_run, spec, cache), told)
             one = next(iter(found.values()))
             rows[prior].append(SequenceRow(label, one["scan_time_s"], one["images"], found))
     (folder / "sequences.md").write_text(_text(rows))

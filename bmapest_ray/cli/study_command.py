@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from bmapest_ray.cli.options import JsonOption
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 study_app = typer.Typer(help="Look at studies, stop one, make its records again.")
 
 FolderArgument = Annotated[Path, typer.Argument(help="A study's folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
 @study_app.command("list")

@@ -12,6 +12,7 @@ from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.encoded import EncodedOperator
 from bmapest_ray.simulate.hearing import Profile
+from bmapest_ray.simulate.operator import Linear
 from bmapest_ray.simulate.reconstruct import images_of, kspace_of
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
@@ -56,7 +57,7 @@ def check_images(images: torch.Tensor, channels: int, matrix: int) -> None:
         raise InvalidInput(msg)
 
 
-class CompartmentOperator(EncodedOperator):
+class CompartmentOperator(Linear, EncodedOperator):
     """Fractions to images by separable encoding of tabulated tissue amplitudes.
 
     Parameters
@@ -74,8 +75,6 @@ class CompartmentOperator(EncodedOperator):
     tolerance
         Of the interpolation over B1.
     """
-
-    is_linear = True
 
     def __init__(
         self,
@@ -116,16 +115,6 @@ class CompartmentOperator(EncodedOperator):
             total += self._chain_adjoint(number, flat[:, start:stop])
             start = stop
         return total.reshape(*batch, *total.shape[1:])
-
-    def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Return ``forward(change)``: the operator is linear."""
-        del fractions
-        return self.forward(change)
-
-    def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Return ``adjoint(images)``: the operator is linear."""
-        del fractions
-        return self.adjoint(images)
 
     def _chain_images(self, number: int, fractions: torch.Tensor) -> torch.Tensor:
         """Return images ``(batch, image * coil, y, x)`` of one chain."""

@@ -13,7 +13,7 @@ import torch
 
 from bmapest_ray.simulate.exact import check_fractions, check_images
 from bmapest_ray.simulate.factors import ImageFactors
-from bmapest_ray.simulate.operator import Channel, make_channels
+from bmapest_ray.simulate.operator import Channel, Linear, make_channels
 from bmapest_ray.simulate.passes import Passes
 from bmapest_ray.tissue.fields import Fields
 
@@ -21,7 +21,7 @@ _CACHED_BYTES = 3e6
 """Temporary arrays of a block of ranks; larger ones leave the processor's cache."""
 
 
-class LowRankOperator:
+class LowRankOperator(Linear):
     """Fractions to images by ``rank`` FFTs per image.
 
     Parameters
@@ -41,7 +41,6 @@ class LowRankOperator:
     """
 
     engine = "lowrank"
-    is_linear = True
 
     def __init__(
         self,
@@ -115,16 +114,6 @@ class LowRankOperator:
             field = self._collected(torch.fft.fft2(filtered.view(*filtered.shape[:-1], *grid)))
             passes.backproject(field, self._object[ranks], total)
         return total.view(*batch, self.tissues, *grid)
-
-    def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Return ``forward(change)``: the operator is linear."""
-        del fractions
-        return self.forward(change)
-
-    def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Return ``adjoint(images)``: the operator is linear."""
-        del fractions
-        return self.adjoint(images)
 
     def normal_blocks(self) -> torch.Tensor:
         """Return the 3x3 blocks of ``Re A^H A`` per voxel, ``(tissue, tissue, y, x)``.

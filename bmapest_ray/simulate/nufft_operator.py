@@ -22,7 +22,7 @@ from bmapest_ray.simulate.factors import ImageFactors
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.lowrank import LowRankOperator
 from bmapest_ray.simulate.nufft import Nufft, sample_areas
-from bmapest_ray.simulate.operator import Channel, make_channels
+from bmapest_ray.simulate.operator import Channel, Linear, make_channels
 from bmapest_ray.tissue.fields import Fields
 
 
@@ -107,7 +107,7 @@ def off_grid_images(model: ChainModel, signal: torch.Tensor) -> torch.Tensor:
     return weight * torch.cat(images)
 
 
-class NufftOperator:
+class NufftOperator(Linear):
     """Fractions to images by ``rank`` NUFFTs per image.
 
     Parameters
@@ -125,7 +125,6 @@ class NufftOperator:
     """
 
     engine = "lowrank"
-    is_linear = True
 
     def __init__(
         self,
@@ -171,16 +170,6 @@ class NufftOperator:
             total += self._backprojected(number, mine)
         return total.reshape(*images.shape[:-3], *total.shape[1:])
 
-    def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Return ``forward(change)``: the operator is linear."""
-        del fractions
-        return self.forward(change)
-
-    def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Return ``adjoint(images)``: the operator is linear."""
-        del fractions
-        return self.adjoint(images)
-
     def normal_blocks(self) -> torch.Tensor:
         """Return the 3x3 blocks of ``Re A^H A`` per voxel, ``(tissue, tissue, y, x)``.
 
@@ -224,7 +213,7 @@ class NufftOperator:
         return torch.einsum("rtyx,bryx->btyx", self._object[number].conj(), total).real
 
 
-class JoinedOperator:
+class JoinedOperator(Linear):
     """Linear operators of the same object one after the other, their channels in order.
 
     Parameters
@@ -236,7 +225,6 @@ class JoinedOperator:
     """
 
     engine = "lowrank"
-    is_linear = True
 
     def __init__(
         self, parts: tuple[NufftOperator | LowRankOperator, ...], names: tuple[str, ...]
@@ -260,16 +248,6 @@ class JoinedOperator:
         split = torch.split(images, [len(part.channels) for part in self.parts], dim=-3)
         found = [part.adjoint(mine) for part, mine in zip(self.parts, split, strict=True)]
         return torch.stack(found).sum(dim=0)
-
-    def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        """Return ``forward(change)``: the operator is linear."""
-        del fractions
-        return self.forward(change)
-
-    def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """Return ``adjoint(images)``: the operator is linear."""
-        del fractions
-        return self.adjoint(images)
 
     def normal_blocks(self) -> torch.Tensor:
         """Return the 3x3 blocks of ``Re A^H A`` per voxel, ``(tissue, tissue, y, x)``."""

@@ -70,6 +70,30 @@ class LinearOperator(Operator, Protocol):
         ...
 
 
+class Linear:
+    """An operator that is its own derivative."""
+
+    is_linear = True
+
+    def forward(self, fractions: torch.Tensor) -> torch.Tensor:
+        """Simulate the images."""
+        raise NotImplementedError
+
+    def adjoint(self, images: torch.Tensor) -> torch.Tensor:
+        """Apply the adjoint."""
+        raise NotImplementedError
+
+    def jvp(self, fractions: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """Return ``forward(change)``: the operator is linear."""
+        del fractions
+        return self.forward(change)
+
+    def vjp(self, fractions: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Return ``adjoint(images)``: the operator is linear."""
+        del fractions
+        return self.adjoint(images)
+
+
 @runtime_checkable
 class NonlinearOperator(Operator, Protocol):
     """An operator that can be replaced by a linear one around a point."""

@@ -25,6 +25,7 @@ from bmapest_ray.tissue.fields import make_fields
 from bmapest_ray.tissue.table import PAPER_3T
 
 if TYPE_CHECKING:
+    from bmapest_ray.inversion.result import Inversion
     from bmapest_ray.simulate.operator import LinearOperator
 
 NOMINAL = (0.5, 0.6827, 0.8, 0.9, 0.95, 0.99)
@@ -103,38 +104,17 @@ def calibrate(
     Fits start at the truth: what is asked is whether errors are what is stated, not whether the
     solution is found. Pixels outside the head are known to be empty.
     """
-    maps = load_slice(
-        open_anatomy(anatomy), subject, SliceSpec.parse("below-top:75"), matrix, 216.0
-    )
-    truth, head = maps.fraction, maps.head
-    if case.filled:
-        truth = torch.where(head, truth, torch.full_like(truth, _FILLED))
-        head = torch.ones_like(head)
-    fields = make_fields("analytic", "analytic", maps)
-    grid = VoxelGrid(matrix, 0.216)
-    scene = Scene(parse_protocol(case.protocol), grid, fields, PAPER_3T)
-    operator: LinearOperator = build_operator(scene, EngineOptions()).operator  # type: ignore[assignment]
+    operator, truth, head = _scene(case, anatomy, subject, matrix)
     with torch.no_grad():
         clean = operator.forward(truth)
     level = sigma_from_snr(clean, case.snr)
     sigma = torch.full((len(operator.channels),), level)
-    magnitude = case.signal == "magnitude"
-    information = information_at(operator, truth, sigma, magnitude=magnitude)
+    information = information_at(operator, truth, sigma, magnitude=case.signal == "magnitude")
     std = Posterior(information, None, head).spread("dense").std
-    estimates, unfinished = [], 0
+    solved: list[Inversion] = []
     for drawn in _draws(clean, sigma, draws, subject):
-        seen = drawn.abs() if magnitude else drawn
-        solved = invert_batch(
-            BatchMeasurement(seen, case.signal, sigma),
-            operator,
-            solver=SolverSettings(signs="none", support="all"),
-            start=truth,
-            constraints=case.constraints,
-            parametrisation=Direct(support=head.expand(len(seen), *head.shape)),
-        )
-        unfinished += sum(not one.converged for one in solved)
-        estimates.append(torch.stack([one.maps for one in solved]))
-    estimate = torch.cat(estimates)
+        solved += _fitted(case, operator, drawn, sigma, truth, head)
+    estimate = torch.stack([one.maps for one in solved])
     error = (estimate - truth)[..., head].double()
     return Calibration(
         ratio=float((error / std[:, head].double()).square().mean()),
@@ -143,7 +123,43 @@ def calibrate(
         error=float(error.square().mean().sqrt()),
         weakest=float(clean[:, head].abs().min() / level),
         draws=len(estimate),
-        unfinished=unfinished,
+        unfinished=sum(not one.converged for one in solved),
+    )
+
+
+def _scene(
+    case: CalibrationCase, anatomy: str, subject: str, matrix: int
+) -> tuple[LinearOperator, Tensor, Tensor]:
+    """Return the operator, the true fractions and where there is tissue."""
+    where = SliceSpec.parse("below-top:75")
+    maps = load_slice(open_anatomy(anatomy), subject, where, matrix, 216.0)
+    truth, head = maps.fraction, maps.head
+    if case.filled:
+        truth = torch.where(head, truth, torch.full_like(truth, _FILLED))
+        head = torch.ones_like(head)
+    fields = make_fields("analytic", "analytic", maps)
+    scene = Scene(parse_protocol(case.protocol), VoxelGrid(matrix, 0.216), fields, PAPER_3T)
+    operator: LinearOperator = build_operator(scene, EngineOptions()).operator  # type: ignore[assignment]
+    return operator, truth, head
+
+
+def _fitted(
+    case: CalibrationCase,
+    operator: LinearOperator,
+    drawn: Tensor,
+    sigma: Tensor,
+    truth: Tensor,
+    head: Tensor,
+) -> tuple[Inversion, ...]:
+    """Fit a batch of noisy images, starting at the truth."""
+    seen = drawn.abs() if case.signal == "magnitude" else drawn
+    return invert_batch(
+        BatchMeasurement(seen, case.signal, sigma),
+        operator,
+        solver=SolverSettings(signs="none", support="all"),
+        start=truth,
+        constraints=case.constraints,
+        parametrisation=Direct(support=head.expand(len(seen), *head.shape)),
     )
 
 
