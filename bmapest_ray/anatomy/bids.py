@@ -44,7 +44,7 @@ class BidsAnatomy:
         if not self.subjects:
             raise MissingInput(
                 "an anatomy folder must hold sub-*/anat/sub-*_label-{GM,WM,CSF}_probseg.nii.gz, "
-                f"{self.folder} holds none"
+                f"{self.folder} holds none; name a folder of that layout"
             )
 
     @property
