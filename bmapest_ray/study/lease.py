@@ -120,7 +120,11 @@ def patient(
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether an error says that the server is not there, at any depth of its causes."""
+    """Whether an error says that the server is not there, at any depth of its causes.
+
+    Optuna answers some lost connections with a second query in the same transaction: what that
+    one raises is no cause but a consequence, so what was being handled is looked at too.
+    """
     from sqlalchemy import exc
 
     while error is not None:
@@ -128,7 +132,7 @@ def is_outage(error: BaseException | None) -> bool:
             error.connection_invalidated or isinstance(error, exc.OperationalError)
         ):
             return True
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return False
 
 
