@@ -1,6 +1,7 @@
 """Interactive charts of a search: its history, what matters, slices, parallel coordinates."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from math import log10
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,48 @@ def search_history(
         )
     return chart(
         figure, "Search history", "Objective of each search trial; the line is the best so far."
+    )
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial in the plane of scan time and objective."""
+
+    seconds: float
+    value: float
+    text: str
+
+
+def search_front(
+    trials: Mapping[str, Sequence[Tried]],
+    fronts: Mapping[str, Sequence[tuple[float, float]]],
+    objective: str,
+) -> Chart:
+    """Every trial of a search over scan time; a line joins those that no other one beats."""
+    import plotly.graph_objects as go
+
+    figure = empty_figure("scan time (s)", objective)
+    for index, (label, tried) in enumerate(trials.items()):
+        front = fronts.get(label, ())
+        line = {"color": colour(index), "width": 1.5, "shape": "hv"}
+        joined = {"mode": "lines", "line": line, "legendgroup": label, "showlegend": False}
+        x, y = [seconds for seconds, _ in front], [value for _, value in front]
+        figure.add_trace(go.Scatter(x=x, y=y, hoverinfo="skip", **joined))
+        figure.add_trace(
+            go.Scatter(
+                x=[point.seconds for point in tried],
+                y=[point.value for point in tried],
+                text=[point.text for point in tried],
+                mode="markers",
+                name=label,
+                legendgroup=label,
+                marker={"color": colour(index), "symbol": symbol(index)},
+            )
+        )
+    return chart(
+        figure,
+        "Pareto front of the search",
+        "Objective of each search trial against its scan time; the line joins the Pareto front.",
     )
 
 

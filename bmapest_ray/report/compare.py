@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.report.statistics import PairedTest, format_p, holm, paired_test
+from bmapest_ray.study.pareto import not_beaten
 
 SIGNIFICANT = 0.05
 
@@ -120,13 +121,9 @@ def find(measured: Sequence[Measured], label: str) -> Measured:
 
 def pareto_front(measured: Sequence[Measured], *, higher_is_better: bool) -> list[str]:
     """Return the protocols that no other one beats in both mean and scan time."""
-    sign = 1.0 if higher_is_better else -1.0
-    points = [(row.label, row.scan_time_s, sign * row.mean) for row in measured if row.by_subject]
-    return [
-        label
-        for label, seconds, value in points
-        if not any(s <= seconds and v >= value and (s < seconds or v > value) for _, s, v in points)
-    ]
+    valued = [row for row in measured if row.by_subject]
+    points = [(row.scan_time_s, row.mean) for row in valued]
+    return [valued[index].label for index in not_beaten(points, maximize=higher_is_better)]
 
 
 def answer(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bmapest_ray.report.compare import Measured, rank
+from bmapest_ray.study.pareto import search_fronts
 from bmapest_ray.study.records import JobRecord, TrialRecord
 from bmapest_ray.study.showcase import Shown
 from bmapest_ray.study.status import Stage
@@ -99,6 +100,14 @@ class Evidence:
             for row in self.ranked[:MOST_SHOWN]
         ]
         return [job for job in chosen if job is not None]
+
+    @property
+    def fronts(self) -> dict[str, list[tuple[TrialRecord, float]]]:
+        """Protocol -> Pareto front of its search with scan times; empty unless it searched one."""
+        search = self.result.study.config.get("search", {})
+        if not search.get("pareto"):
+            return {}
+        return search_fronts(self.trials, maximize=self.higher_is_better)
 
     def search_trials(self) -> dict[str, list[TrialRecord]]:
         """Return protocol -> its search trials that have a value, best protocol first."""

@@ -72,6 +72,7 @@ def _sections(evidence: Evidence, asked: Comparison | None) -> list[tuple[str, s
         ("caveats", "What to keep in mind", markup.bullets(caveats(evidence), "caveats")),
         ("tests", "Paired tests", shown(tables.tests(evidence))),
         ("time", "Accuracy against scan time", sections.pareto(evidence)),
+        ("front", "Pareto front of the search", sections.front(evidence)),
         ("subjects", "Over subjects", sections.boxes(evidence)),
         ("maps", "Maps", sections.maps(evidence, asked)),
         ("calibration", "Calibration", sections.calibration(evidence)),
@@ -114,7 +115,8 @@ def markdown(evidence: Evidence, asked: Comparison | None = None) -> str:
     ]
     if asked is not None:
         parts.append(f"**Asked for.** {pair_sentence(asked, evidence.unit)}")
-    shown = (tables.protocols(evidence), tables.tests(evidence), tables.settings(evidence))
+    makers = (tables.protocols, tables.tests, tables.fronts, tables.settings)
+    shown = [make(evidence) for make in makers]
     parts += [table.markdown for table in shown if table is not None]
     parts.append("\n".join(f"- {caveat}" for caveat in caveats(evidence)))
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -14,7 +14,9 @@ from bmapest_ray.report.evidence import Evidence
 from bmapest_ray.report.map_layers import map_layers
 from bmapest_ray.report.map_section import map_section
 from bmapest_ray.report.statistics import bootstrap_interval
+from bmapest_ray.study.pareto import search_points
 from bmapest_ray.study.records import TrialRecord
+from bmapest_ray.study.subset import contrasts_in
 
 NOMINAL = (*(i / 20 for i in range(1, 20)), 0.99)
 """Probabilities at which intervals are checked."""
@@ -66,6 +68,27 @@ def pareto(evidence: Evidence) -> str:
         on_front = row.label in front
         points.append(charts.Spread(row.label, row.scan_time_s, row.mean, interval, on_front))
     return markup.chart("chart-pareto", charts.pareto(points, axis(evidence)))
+
+
+def front(evidence: Evidence) -> str:
+    """Show the Pareto front of a search over scan time; nothing where none was asked for."""
+    if not evidence.fronts:
+        return ""
+    points = {
+        label: [
+            search_charts.Tried(
+                seconds, trial.value or 0.0, ", ".join(contrasts_in(trial.settings))
+            )
+            for trial, seconds in tried
+        ]
+        for label, tried in search_points(evidence.trials).items()
+    }
+    lines = {
+        label: [(seconds, trial.value or 0.0) for trial, seconds in kept]
+        for label, kept in evidence.fronts.items()
+    }
+    chart = search_charts.search_front(points, lines, axis(evidence))
+    return markup.chart("chart-front", chart) + shown_table(tables.fronts(evidence))
 
 
 def boxes(evidence: Evidence) -> str:

@@ -7,6 +7,7 @@ from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.report.compare import Comparison, Measured, best_against_others
 from bmapest_ray.report.evidence import Evidence
 from bmapest_ray.report.statistics import bootstrap_interval, format_p
+from bmapest_ray.study.subset import contrasts_in, inner_settings
 from bmapest_ray.study.summary import ProtocolSummary, Statistic
 
 
@@ -187,6 +188,35 @@ def settings(evidence: Evidence) -> TextTable | None:
         for row in evidence.result.protocols
     ]
     return TextTable(("protocol", "trials", *names), rows, "The configuration chosen by search.")
+
+
+def fronts(evidence: Evidence) -> TextTable | None:
+    """Give the trials of the search that nothing beats in both; None where none was asked for."""
+    rows = [
+        (
+            label,
+            f"{seconds:.1f} s",
+            f"{trial.value:.4g}",
+            str(trial.key.number),
+            ", ".join(contrasts_in(trial.settings)),
+            ", ".join(
+                f"{path.rsplit('.', 1)[-1]} {_setting(value)}"
+                for path, value in inner_settings(trial.settings).items()
+            )
+            or "-",
+        )
+        for label, front in evidence.fronts.items()
+        for trial, seconds in front
+    ]
+    if not rows:
+        return None
+    return TextTable(
+        ("protocol", "scan time", "objective", "trial", "contrasts", "settings"),
+        rows,
+        "Pareto front of the search, the fastest first: no other trial is both as fast and as "
+        "good. Objectives are those of the search, on the subjects that it chose on; only the best "
+        "configuration was measured again for the table of protocols.",
+    )
 
 
 def _setting(value: object) -> str:

@@ -174,7 +174,12 @@ class Driver:
 
     def _trial(self, key: TrialKey, settings: Mapping[str, Value]) -> ActiveTrial:
         jobs = self._plan.jobs(key.protocol, settings, key.stage)
-        record = TrialRecord(key, dict(settings), tuple(job.id for job in jobs))
+        record = TrialRecord(
+            key,
+            dict(settings),
+            tuple(job.id for job in jobs),
+            scan_time_s=self._plan.scan_time_s(key.protocol, settings),
+        )
         shuffle = key.stage is Stage.SEARCH and self._plan.config.search.pruner != "none"
         return ActiveTrial(record, jobs, shuffle=shuffle)
 

@@ -2,8 +2,8 @@
 
 import fcntl
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.files import read_json, replace_text, writing
 from bmapest_ray.study.loading import load_study
 from bmapest_ray.study.objective import Objective, make_objective
+from bmapest_ray.study.pareto import search_fronts
 from bmapest_ray.study.records import TrialRecord
 from bmapest_ray.study.status import Stage, TrialStatus
 from bmapest_ray.study.store import CANCEL_FILE, load_trials
@@ -36,6 +37,9 @@ class Overview:
     objective: str
     best: Mapping[str, TrialRecord]
     """Protocol -> its best complete search trial, or its report where nothing was searched."""
+    fronts: Mapping[str, Sequence[TrialRecord]] = field(default_factory=dict)
+    """Protocol -> its trials that nothing beats in both objective and scan time, the fastest
+    first; of a study that searches for them (``search.pareto``)."""
 
 
 def overview(directory: Path) -> Overview:
@@ -49,6 +53,7 @@ def overview(directory: Path) -> Overview:
     trials = load_trials(directory)
     config = load_study(directory / "study.yaml")
     objective = make_objective(config.search.objective)
+    fronts = search_fronts(trials, maximize=objective.maximize) if config.search.pareto else {}
     return Overview(
         directory=directory,
         name=config.name,
@@ -58,6 +63,7 @@ def overview(directory: Path) -> Overview:
         trials=dict(Counter(str(trial.status) for trial in trials)),
         objective=objective.text,
         best=best_trials(trials, objective),
+        fronts={label: [trial for trial, _ in front] for label, front in fronts.items()},
     )
 
 

@@ -116,11 +116,10 @@ class Plan:
 
     def scan_time_s(self, label: str, settings: Mapping[str, Any]) -> float:
         """Return the time on the scanner; infinite where no contrast is left."""
-        anatomy = self.config.anatomy
+        matrix, fov_m = self.config.anatomy.matrix, _sequence_fov_m(self.config)
         chains = chosen_chains(self.protocols[label].protocol, settings)
         scanner = self.protocols[label].protocol.scanner
-        fov_m = anatomy.fov_mm * 1e-3
-        times = [_chain_time_s(chain, anatomy.matrix, fov_m, scanner) for chain in chains]
+        times = [_chain_time_s(chain, matrix, fov_m, scanner) for chain in chains]
         return sum(times) if times else math.inf
 
     def _anatomy(self, subject: str, where: str) -> AnatomyPart:
@@ -213,10 +212,13 @@ def _planned(text: str, config: StudyConfig) -> tuple[str, PlannedProtocol]:
     if acquisition.graph is not None:
         accuracy = replace(protocol.accuracy, **acquisition.graph.model_dump())
         protocol = replace(protocol, accuracy=accuracy)
-    fov_mm = acquisition.sequence_fov_mm or config.anatomy.fov_mm
-    seconds = protocol.scan_time_s(config.anatomy.matrix, fov_mm * 1e-3)
+    seconds = protocol.scan_time_s(config.anatomy.matrix, _sequence_fov_m(config))
     info = ProtocolInfo(protocol.name, protocol.digest, seconds, to_yaml(protocol))
     return protocol.name, PlannedProtocol(protocol, info)
+
+
+def _sequence_fov_m(config: StudyConfig) -> float:
+    return (config.acquisition.sequence_fov_mm or config.anatomy.fov_mm) * 1e-3
 
 
 def _check(plan: Plan) -> None:

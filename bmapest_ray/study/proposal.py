@@ -1,5 +1,6 @@
 """A configuration that a search proposes, and what it costs on the scanner."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -30,5 +31,11 @@ class ScanTime:
     limit_s: float | None = None
 
     def excess_s(self, settings: Mapping[str, Value]) -> float:
-        """Return the seconds over the limit; 0 or less is allowed."""
-        return float("-inf") if self.limit_s is None else self.seconds_of(settings) - self.limit_s
+        """Return the seconds over the limit; 0 or less is allowed.
+
+        A protocol without any contrast takes infinitely long: it is over every limit.
+        """
+        seconds = self.seconds_of(settings)
+        if self.limit_s is None:
+            return seconds if math.isinf(seconds) else -math.inf
+        return seconds - self.limit_s

@@ -40,6 +40,8 @@ class TrialRecord:
     value: float | None = None
     """The objective, in the direction that the study states; None unless complete."""
     message: str = ""
+    scan_time_s: float | None = None
+    """What its contrasts take on the scanner; None in studies of earlier versions."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data that `from_dict` reads."""
@@ -56,6 +58,7 @@ class TrialRecord:
             status=TrialStatus(data["status"]),
             value=data["value"],
             message=data["message"],
+            scan_time_s=data.get("scan_time_s"),
         )
 
 

@@ -165,14 +165,6 @@ class Search:
         best = (max if self._maximize else min)(complete, key=lambda trial: trial.values[0])
         return Proposal(best.number, dict(best.params))
 
-    def front(self) -> list[tuple[Proposal, float, float]]:
-        """Return the Pareto front: configuration, objective and scan time [s], fastest first."""
-        found = [
-            (Proposal(trial.number, dict(trial.params)), trial.values[0], trial.values[1])
-            for trial in (self._study.best_trials if self._config.pareto else ())
-        ]
-        return sorted(found, key=lambda point: point[2])
-
     @property
     def best_value(self) -> float | None:
         """Value of the best complete trial."""

@@ -39,13 +39,14 @@ def rebuild_journal(config: StudyConfig, store: StudyStore) -> int:
     if journal.exists():
         journal.replace(journal.with_name(f"{JOURNAL}.old"))
     storage = open_storage(journal)
-    maximize = make_objective(config.search.objective).maximize
+    towards = "maximize" if make_objective(config.search.objective).maximize else "minimize"
+    directions = [towards, "minimize"] if config.search.pareto else [towards]
     count = 0
     for label in dict.fromkeys(trial.key.protocol for trial in searched):
         study = optuna.create_study(
             study_name=f"{config.name}/{label}",
             storage=storage,
-            direction="maximize" if maximize else "minimize",
+            directions=directions,
         )
         mine = [t for t in searched if t.key.protocol == label]
         study.add_trials(_frozen(mine, config))
@@ -75,9 +76,15 @@ def _frozen(trials: Sequence[TrialRecord], config: StudyConfig) -> "list[optuna.
         made.append(
             optuna.create_trial(
                 state=states[trial.status],
-                value=trial.value if trial.status is TrialStatus.COMPLETE else None,
+                values=_values(trial, pareto=config.search.pareto),
                 params=dict(trial.settings),
                 distributions={path: distribution(d) for path, d in known.items()},
             )
         )
     return made
+
+
+def _values(trial: TrialRecord, *, pareto: bool) -> list[float] | None:
+    if trial.status is not TrialStatus.COMPLETE or trial.value is None:
+        return None
+    return [trial.value, trial.scan_time_s or 0.0] if pareto else [trial.value]

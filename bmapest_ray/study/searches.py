@@ -98,10 +98,6 @@ class Searches:
         """Return the best complete trial of a protocol; None if there is none."""
         return self._by_label[label].best() if label in self._by_label else None
 
-    def front(self, label: str) -> list[tuple[Proposal, float, float]]:
-        """Return a protocol's Pareto front; empty where the study searches one objective."""
-        return self._by_label[label].front() if label in self._by_label else []
-
     def counts(self, label: str) -> Mapping[str, int]:
         """Return a protocol's trials by state."""
         return self._by_label[label].counts() if label in self._by_label else {}

@@ -26,6 +26,13 @@ def inner_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {path: value for path, value in settings.items() if not path.startswith(PREFIX)}
 
 
+def contrasts_in(settings: Mapping[str, Any]) -> list[str]:
+    """Return the names of the chains that settings play."""
+    return [
+        path.removeprefix(PREFIX) for path, on in settings.items() if path.startswith(PREFIX) and on
+    ]
+
+
 def chosen_chains(protocol: Protocol, settings: Mapping[str, Any]) -> tuple[Chain, ...]:
     """Return the chains that settings leave in."""
     return tuple(c for c in protocol.chains if settings.get(f"{PREFIX}{chain_name(c)}", True))
