@@ -39,8 +39,9 @@ def rebuild_journal(config: StudyConfig, store: StudyStore) -> int:
     if journal.exists():
         journal.replace(journal.with_name(f"{JOURNAL}.old"))
     storage = open_storage(journal)
-    towards = "maximize" if make_objective(config.search.objective).maximize else "minimize"
-    directions = [towards, "minimize"] if config.search.pareto else [towards]
+    down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    towards = up if make_objective(config.search.objective).maximize else down
+    directions = [towards, down] if config.search.pareto else [towards]
     count = 0
     for label in dict.fromkeys(trial.key.protocol for trial in searched):
         study = optuna.create_study(
