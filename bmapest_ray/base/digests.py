@@ -24,7 +24,8 @@ def canonical_json(obj: object) -> str:
 
     Keys are sorted; tuples and lists are the same; floats are written with `repr`, so 1 and 1.0
     differ; arrays and tensors become their sha256, shape and dtype. A dataclass is the mapping of
-    its fields, without those whose metadata says ``{"digest": False}``.
+    its fields, without those whose metadata says ``{"digest": False}``, and without those at their
+    default whose metadata says ``{"digest": "unless default"}`` (a choice that came later).
 
     Raises
     ------
@@ -70,9 +71,14 @@ def _number(value: float | complex | np.generic, where: str) -> Any:  # noqa: AN
     return number if math.isfinite(number) else {"float": repr(number)}
 
 
+def _counts(field: "dataclasses.Field[Any]", value: object) -> bool:
+    rule = field.metadata.get("digest", True)
+    return bool(value != field.default if rule == "unless default" else rule)
+
+
 def _container(obj: object, where: str) -> Any:  # noqa: ANN401
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        fields = (f for f in dataclasses.fields(obj) if f.metadata.get("digest", True))
+        fields = (f for f in dataclasses.fields(obj) if _counts(f, getattr(obj, f.name)))
         return {f.name: _plain(getattr(obj, f.name), f"{where}.{f.name}") for f in fields}
     if isinstance(obj, Mapping):
         return {_key(k, where): _plain(v, f"{where}.{k}") for k, v in obj.items()}

@@ -11,6 +11,7 @@ from bmapest_ray.cli.design_command import design_app
 from bmapest_ray.cli.estimate_options import estimate
 from bmapest_ray.cli.options import (
     AnatomyOption,
+    CoilsOption,
     DataEngineOption,
     DataFieldOption,
     DataMatrixOption,
@@ -135,6 +136,7 @@ def invert(
     ] = False,
     b0: FieldOption = "analytic",
     b1: FieldOption = "analytic",
+    coils: CoilsOption = "1",
     seed: SeedOption = 0,
     data_engine: DataEngineOption = "auto",
     data_mixing: DataMixingOption = None,
@@ -153,7 +155,7 @@ def invert(
     data = DataOptions(data_engine, data_mixing, data_matrix, data_tissue, data_b0, data_b1)
     scene = SceneOptions(
         anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed,
-        tissue_table, data, preset, options_given(context),
+        tissue_table, data, preset, options_given(context), coils,
     )  # fmt: skip
     settings = tuple(prior_setting or ())
     invert_command(
@@ -175,6 +177,7 @@ def simulate(
     snr: SnrOption = None,
     b0: FieldOption = "analytic",
     b1: FieldOption = "analytic",
+    coils: CoilsOption = "1",
     seed: SeedOption = 0,
     data_engine: DataEngineOption = "auto",
     data_mixing: DataMixingOption = None,
@@ -193,7 +196,7 @@ def simulate(
     data = DataOptions(data_engine, data_mixing, data_matrix, data_tissue, data_b0, data_b1)
     scene = SceneOptions(
         anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed,
-        tissue_table, data,
+        tissue_table, data, coils=coils,
     )  # fmt: skip
     simulate_command(scene, out, json)
 

@@ -22,6 +22,9 @@ ProtocolOption = Annotated[
 ]
 MixingOption = Annotated[str, typer.Option(help="How tissues share a voxel: compartments|average.")]
 FieldOption = Annotated[str, typer.Option(help="none|analytic|FILE.nii.gz")]
+CoilsOption = Annotated[
+    str, typer.Option(help="Receive coils: a number of analytic ones, or a complex NIfTI file.")
+]
 SnrOption = Annotated[
     float | None,
     typer.Option(help="Largest noise-free magnitude over the noise's sd; none is noise-free."),

@@ -33,6 +33,7 @@ _PRESET_PATHS = {
     "snr": "noise.snr",
     "b0": "fields.b0",
     "b1": "fields.b1",
+    "coils": "fields.coils",
     "tissue_table": "tissue_table",
     "signal": "signal",
     "solver": "inversion.solver",
@@ -63,6 +64,7 @@ class SceneOptions:
     preset: str | None = None
     asked: frozenset[str] = frozenset()
     """Options that were given, whose values stand above the preset's."""
+    coils: str = "1"
 
     def study(self, **sections: Any) -> "StudyConfig":  # noqa: ANN401 - sections are plain data
         """Return the study that holds this scene as its only job.
@@ -91,7 +93,7 @@ class SceneOptions:
                     "fov_mm": self.fov_mm,
                 },
                 "protocols": [self.protocol],
-                "fields": {"b0": self.b0, "b1": self.b1},
+                "fields": {"b0": self.b0, "b1": self.b1, "coils": self.coils},
                 "mixing": self.mixing,
                 "tissue_table": self.tissue_table,
                 "data": self.data.section(),

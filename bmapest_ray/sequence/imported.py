@@ -9,6 +9,7 @@ import numpy as np
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.units import GYROMAGNETIC_RATIO_HZ_PER_T, t_per_m_to_mt_per_m
 from bmapest_ray.sequence.events import AdcReadout, Block
+from bmapest_ray.sequence.file_grid import furthest_per_m, window_name
 from bmapest_ray.sequence.peaks import event_peaks
 from bmapest_ray.sequence.scanner import Scanner
 from bmapest_ray.sequence.score import Score
@@ -18,6 +19,8 @@ GRID_TOLERANCE: Final = 0.05
 """Largest distance of a sample from its grid point, in steps of 1/FOV."""
 MAX_KZ_PER_M: Final = 62.5
 """A sample further out along z has no signal: half a cycle over 8 mm."""
+_LEAST_REACH: Final = 0.8
+"""Samples off the grid reach at least this share of the way to its edge."""
 _IMAGE_LABELS: Final = ("AVG", "ECO", "PHS", "REP", "SET", "NAV")
 
 
@@ -54,30 +57,36 @@ def _check_fov(seq: SeqFile, score: Score) -> None:
 
 
 def _lines(seq: SeqFile, matrix: int, fov_m: float) -> list[tuple[int, bool]]:
-    """Return line and direction of every window, (-1, False) for each if off the grid.
+    """Return line and direction of every window, (-1, False) for each if one is off the grid.
 
     Raises
     ------
     InvalidInput
-        If the windows are Cartesian lines of another grid, or lie off the plane.
+        If the samples are meant for another grid, or lie off the plane.
     """
     for window, k in enumerate(seq.kspace_per_m):
         if np.abs(k[:, 2]).max() > MAX_KZ_PER_M:
             raise InvalidInput(
                 f"every sample of {seq.path} must lie at kz = 0 (2-D), got kz = "
-                f"{np.abs(k[:, 2]).max():.4g} 1/m in {_window_name(seq, window)}; rephase z"
+                f"{np.abs(k[:, 2]).max():.4g} 1/m in {window_name(seq, window)}; rephase z"
             )
     found = [line_of(k, matrix, fov_m) for k in seq.kspace_per_m]
     if all(found):
         return [line for line in found if line is not None]
-    first = found.index(None)
-    if any(found) or _is_line(seq.kspace_per_m[first]):
-        raise InvalidInput(
-            f"{_window_name(seq, first)} of {seq.path} must sample (j + 1/2 - {matrix // 2})/FOV "
-            f"for matrix {matrix} and FOV {fov_m:.4g} m, got {_grid_text(seq.kspace_per_m[first])};"
-            " ask for the matrix and field of view of the file"
-        )
+    _check_reach(seq, found.index(None), matrix, fov_m)
     return [(-1, False)] * len(found)
+
+
+def _check_reach(seq: SeqFile, window: int, matrix: int, fov_m: float) -> None:
+    """Refuse samples off the grid that are meant for another grid."""
+    reach = furthest_per_m(seq) * fov_m
+    if not _LEAST_REACH * matrix / 2 <= reach <= matrix / 2 + 0.5:
+        raise InvalidInput(
+            f"{window_name(seq, window)} of {seq.path} must sample (j + 1/2 - {matrix // 2})/FOV "
+            f"for matrix {matrix} and FOV {fov_m:.4g} m, or the file other places out to "
+            f"{matrix / 2 / fov_m:.4g} 1/m, got {_grid_text(seq.kspace_per_m[window])} and samples "
+            f"out to {reach / fov_m:.4g} 1/m; ask for the matrix and field of view of the file"
+        )
 
 
 def line_of(k_per_m: np.ndarray, matrix: int, fov_m: float) -> tuple[int, bool] | None:
@@ -101,17 +110,6 @@ def line_of(k_per_m: np.ndarray, matrix: int, fov_m: float) -> tuple[int, bool] 
     return None
 
 
-def _is_line(k_per_m: np.ndarray) -> bool:
-    """Whether samples run evenly along x at one ky."""
-    steps = np.diff(k_per_m[:, 0])
-    width = np.abs(steps).mean()
-    return bool(
-        width > 0
-        and np.abs(steps - steps.mean()).max() < 0.05 * width
-        and np.ptp(k_per_m[:, 1]) < 0.05 * width
-    )
-
-
 def _grid_text(k_per_m: np.ndarray) -> str:
     step = float(np.abs(np.diff(k_per_m[:, 0])).mean())
     fov = f"{1 / step:.4g} m" if step > 0 else "none"
@@ -119,11 +117,6 @@ def _grid_text(k_per_m: np.ndarray) -> str:
         f"{len(k_per_m)} samples {step:.4g} 1/m apart (FOV {fov}) from kx = {k_per_m[0, 0]:.4g} "
         f"1/m at ky = {k_per_m[0, 1]:.4g} 1/m"
     )
-
-
-def _window_name(seq: SeqFile, window: int) -> str:
-    numbers = [number for number, block in seq.blocks if block.adc is not None]
-    return f"block {numbers[window]}"
 
 
 def _images(seq: SeqFile, lines: list[tuple[int, bool]], score: Score) -> list[int]:
@@ -141,14 +134,24 @@ def _images(seq: SeqFile, lines: list[tuple[int, bool]], score: Score) -> list[i
 def _image_keys(seq: SeqFile, lines: list[tuple[int, bool]]) -> list[tuple[int, ...]]:
     """Return what tells the image of each window: labels, else how often its line was read."""
     labelled = [tuple(labels.get(n, 0) for n in _IMAGE_LABELS) for labels in seq.labels]
-    if len(set(labelled)) > 1 or lines[0][0] < 0:
+    if len(set(labelled)) > 1:
         return labelled
-    seen: Counter[int] = Counter()
+    seen: Counter[tuple[int, ...]] = Counter()
     keys: list[tuple[int, ...]] = []
-    for line, _ in lines:
-        keys.append((seen[line],))
-        seen[line] += 1
+    for k, (line, _) in zip(seq.kspace_per_m, lines, strict=True):
+        place = (line,) if line >= 0 else _path_key(k)
+        keys.append((seen[place],))
+        seen[place] += 1
     return keys
+
+
+def _path_key(k_per_m: np.ndarray) -> tuple[int, ...]:
+    """Return where a window off the grid begins, is halfway and ends, whichever way it goes."""
+    first, middle, last = (
+        tuple(round(float(value) * 10) for value in k_per_m[at, :2])
+        for at in (0, len(k_per_m) // 2, -1)
+    )
+    return (*min(first, last), *max(first, last), *(middle if first == last else ()))
 
 
 def _check_limits(block: Block, scanner: Scanner, where: str) -> None:

@@ -110,7 +110,7 @@ class JobCache:
         matrix, fov_m
             The images.
         """
-        fields = make_fields(model.b0.choice, model.b1.choice, maps)
+        fields = _fields(model, maps)
         key = (
             protocol.digest,
             model.tissue,
@@ -225,6 +225,13 @@ def _cohort(part: AnatomyPart, solve: SolvePart, device: torch.device) -> "Cohor
     mean, covariance = known.mean.to(device), known.covariance.to(device)
     subjects = torch.stack([maps.fraction for maps in others]).to(device)
     return Cohort(CohortStatistics(mean, covariance, known.count), subjects)
+
+
+def _fields(model: ModelPart, maps: TissueMaps) -> Fields:
+    coils = model.coils.choice
+    if coils.isdigit():
+        return make_fields(model.b0.choice, model.b1.choice, maps, n_coils=int(coils))
+    return make_fields(model.b0.choice, model.b1.choice, maps, coils=Path(coils))
 
 
 def _others(part: AnatomyPart, solve: SolvePart) -> tuple[TissueMaps, ...]:

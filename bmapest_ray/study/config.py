@@ -49,6 +49,8 @@ class FieldsConfig(Section):
 
     b0: str = "analytic"
     b1: str = "analytic"
+    coils: str | int = 1
+    """Receive coils: how many analytic loops (1 is one uniform coil), or a complex NIfTI file."""
 
 
 class GraphConfig(Section):

@@ -94,6 +94,7 @@ def describe(spec: JobSpec, engine: str, sigma: Tensor | None) -> dict[str, Any]
         "tissue_table": spec.data.tissue_table.source,
         "b0": spec.data.b0.choice,
         "b1": spec.data.b1.choice,
+        "coils": spec.data.coils.choice,
         "signal": spec.signal,
         "snr": spec.noise.snr,
         "snr_reference": reference,

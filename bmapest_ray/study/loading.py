@@ -14,7 +14,8 @@ from bmapest_ray.study.space import get, put
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FILE_ENDINGS = (".yaml", ".yml", ".nii", ".nii.gz")
 _PATH_KEYS = (
-    "anatomy.splits", "fields.b0", "fields.b1", "tissue_table", "data.b0", "data.b1",
+    "anatomy.splits", "fields.b0", "fields.b1", "fields.coils", "tissue_table", "data.b0",
+    "data.b1",
     "data.tissue_table", "compute.cache", "inversion.start",
     "search.warm_start",
 )  # fmt: skip

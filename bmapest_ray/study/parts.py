@@ -28,6 +28,10 @@ COHORT_MINIMUM = 2
 _solver_settings = TypeAdapter(SolverSettings)
 
 
+MOST_COILS = 64
+"""Analytic receive coils that may be asked for; time and memory grow with each."""
+
+
 def subjects_named(
     wanted: str | Sequence[str], anatomy: Anatomy, splits: str | None, key: str
 ) -> tuple[str, ...]:
@@ -83,6 +87,7 @@ def model_part(config: StudyConfig) -> ModelPart:
         tolerance=config.inversion.tolerance,
         sequence_fov_m=_metres(acquisition.sequence_fov_mm),
         voxel_fov_m=_metres(acquisition.voxel_fov_mm),
+        coils=coils_part(config.fields.coils),
     )
 
 
@@ -102,11 +107,31 @@ def data_part(data: DataConfig, model: ModelPart) -> ModelPart:
         tolerance=model.tolerance,
         sequence_fov_m=model.sequence_fov_m,
         voxel_fov_m=model.voxel_fov_m,
+        coils=model.coils,
     )
 
 
 def _metres(length_mm: float | None) -> float | None:
     return None if length_mm is None else length_mm * 1e-3
+
+
+def coils_part(choice: str | int) -> FieldPart:
+    """Return the receive coils: a number of analytic ones, or a file with its digest."""
+    text = str(choice)
+    if text.lstrip("+-").isdigit():
+        if not 1 <= int(text) <= MOST_COILS:
+            raise InvalidInput(
+                f"fields.coils must be 1..{MOST_COILS} coils or a complex NIfTI file, got {text}; "
+                "correct it"
+            )
+        return FieldPart(str(int(text)), str(int(text)))
+    path = Path(text)
+    if not path.is_file():
+        raise MissingInput(
+            f"fields.coils must be a number of coils or a complex NIfTI file, got {text}; "
+            "correct it"
+        )
+    return FieldPart(str(path.resolve()), content_sha256(path))
 
 
 def tissue_table(name: str) -> TissueTable:

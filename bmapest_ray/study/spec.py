@@ -46,6 +46,10 @@ class FieldPart:
     content: str
 
 
+ONE_COIL = FieldPart("1", "1")
+"""One uniform receive coil."""
+
+
 @dataclass(frozen=True)
 class ModelPart:
     """A model of the scanner and of tissue; data and fit each have one."""
@@ -63,10 +67,14 @@ class ModelPart:
     """Field of view that the sequence encodes; None is that of the anatomy."""
     voxel_fov_m: float | None = None
     """Width that the voxels fill; None is that of the anatomy."""
+    coils: FieldPart = field(default=ONE_COIL, metadata={"digest": "unless default"})
+    """Receive coils: a number of analytic ones, or a file."""
 
     def is_same_model(self, other: "ModelPart") -> bool:
         """Whether both describe one physics, whatever engine computes it."""
-        names = ("tissue", "mixing", "b0", "b1", "matrix", "sequence_fov_m", "voxel_fov_m")
+        names = (
+            "tissue", "mixing", "b0", "b1", "coils", "matrix", "sequence_fov_m", "voxel_fov_m",
+        )  # fmt: skip
         return all(getattr(self, n) == getattr(other, n) for n in names)
 
 

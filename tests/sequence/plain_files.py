@@ -31,6 +31,34 @@ def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, **write):
     seq.write(str(compatible_path), **write)
 
 
+def plain_oversampled(pp, path, n=MATRIX, fov=FOV_M, factor=2, skipped=0, cut=0, times=1):
+    """A gradient echo as scanners play it: oversampled readouts centred on kx = 0.
+
+    ``skipped`` lines at the lower edge of ky and ``cut`` samples at the start of every readout are
+    left out (partial Fourier, partial echo); all is played ``times`` over, without labels.
+    """
+    limits = plain_limits(pp)
+    seq = pp.Sequence(limits)
+    rf = pp.make_block_pulse(math.radians(15), duration=1e-3, system=limits, use="excitation")
+    samples, dwell = factor * n - cut, 10e-6
+    gx = pp.make_trapezoid("x", flat_area=samples / factor / fov, flat_time=samples * dwell,
+                           system=limits)  # fmt: skip
+    adc = pp.make_adc(samples, duration=gx.flat_time, delay=gx.rise_time, system=limits)
+    ramp = (gx.area - gx.flat_area) / 2
+    before = ramp + (n / 2 - cut / factor + 0.5 / factor) / fov
+    pre = pp.make_trapezoid("x", area=-before, duration=1e-3, system=limits)
+    spoil = pp.make_trapezoid("z", area=4 / 8e-3, system=limits)
+    for line in [*range(skipped, n)] * times:
+        gy = pp.make_trapezoid("y", area=(line - n // 2) / fov, duration=1e-3, system=limits)
+        seq.add_block(rf)
+        seq.add_block(pre, gy)
+        seq.add_block(gx, adc)
+        seq.add_block(spoil)
+        seq.add_block(pp.make_delay(5e-3))
+    seq.set_definition("FOV", [fov, fov, 8e-3])
+    seq.write(str(path))
+
+
 def plain_epi(pp, path, n=MATRIX, fov=FOV_M):
     limits = plain_limits(pp)
     seq = pp.Sequence(limits)
