@@ -8,6 +8,13 @@ from bmapest_ray.base.errors import InvalidInput
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def limit_threads(n: int = 1) -> None:
     """Limit this process and its children to `n` threads per numerical library.
 

@@ -1,7 +1,6 @@
 """``bmapest doctor``: versions, devices, and what is missing."""
 
 import importlib.metadata
-import os
 import platform
 import shutil
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import typer
 from packaging.requirements import Requirement
 
+from bmapest_ray.base.threads import available_cores
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 from bmapest_ray.cli.tables import plain_table
 
@@ -100,7 +100,7 @@ def _requirement(need: Requirement) -> Finding:
 
 def machine() -> list[Finding]:
     """Say what there is to compute with."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     free_gib = shutil.disk_usage(".").free / 2**30
     disk = "" if free_gib > 1 else "free at least 1 GiB in this folder"
     return [

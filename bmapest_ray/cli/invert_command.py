@@ -51,7 +51,7 @@ def invert_command(options: InvertOptions) -> None:
 
 
 def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
-    from bmapest_ray.base.threads import limit_threads
+    from bmapest_ray.base.threads import available_cores, limit_threads
 
     limit_threads(1)
     from bmapest_ray.simulate.cache import default_directory
@@ -68,7 +68,7 @@ def _invert(options: InvertOptions, started: float) -> dict[str, Any]:
     }
     spec = one_job(options.scene.study(signal=options.signal, inversion=inversion))
     folder = output_folder(options.out, f"invert-{spec.id[:8]}")
-    cache = JobCache(folder=default_directory())
+    cache = JobCache(folder=default_directory(), workers=available_cores())
     result = run_job(spec, cache)
     files = write_files(result, folder, spec.anatomy.subject, spec.protocol.name)
     judged, spread_files = _judged(options, spec, result, cache, folder)

@@ -47,6 +47,8 @@ class AverageOperator(EncodedOperator):
         Bound on the arrays kept for a derivative; it does not depend on the number of contrasts.
     tolerance
         Of the low-rank operator that `linearise` returns.
+    workers
+        Threads that `linearise` uses, one chain each.
     """
 
     is_linear = False
@@ -62,11 +64,13 @@ class AverageOperator(EncodedOperator):
         device: torch.device | str = "cpu",
         memory_budget_gb: float = 1.0,
         tolerance: float = 1e-5,
+        workers: int = 1,
     ) -> None:
         super().__init__(models, table, fields, dtype, device, memory_budget_gb)
         self.fields = fields
         self.mixing = mixing
         self.tolerance = tolerance
+        self.workers = workers
         self._propagators = [Propagator(m.plan, dtype, self.device) for m in models]
 
     def forward(self, fractions: torch.Tensor) -> torch.Tensor:
@@ -112,6 +116,7 @@ class AverageOperator(EncodedOperator):
             self.mixing,
             tolerance=self.tolerance,
             memory_budget_gb=self.memory_budget_gb,
+            workers=self.workers,
         )
 
     def _images(self, maps: torch.Tensor) -> torch.Tensor:

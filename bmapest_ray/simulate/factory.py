@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import torch
 
@@ -59,7 +61,7 @@ class EngineOptions:
     memory_budget_gb
         Bound on temporary arrays.
     workers
-        Threads that build chains side by side.
+        Threads that build chains, or linearise them, side by side.
     """
 
     engine: Engine = Engine.AUTO
@@ -242,8 +244,9 @@ def _operator(
             device=options.device,
             memory_budget_gb=options.memory_budget_gb,
         )
-    coarse = scene.protocol.accuracy.probes == "mean"
-    average = CoarseAverageOperator if coarse else AverageOperator
+    average: Callable[..., AverageOperator] = partial(AverageOperator, workers=options.workers)
+    if scene.protocol.accuracy.probes == "mean":
+        average = CoarseAverageOperator
     return average(
         models,
         scene.table,

@@ -8,6 +8,7 @@ basis made from sampled voxels; the solver's inner iterations then cost FFTs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -28,6 +29,9 @@ _BASIS_VOXELS = 160
 _TEST_VOXELS = 96
 _SAVED_PER_STATE = 4
 _PROPERTIES = ("pd", "t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s")
+
+
+_Factors = tuple[list[ImageFactors], list[ImageFactors]]
 
 
 class AveragedChain:
@@ -80,22 +84,15 @@ class AveragedChain:
         self, fractions: torch.Tensor
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Return properties ``(voxel,)`` and their derivatives to fractions ``(tissue, voxel)``."""
-
-        def compute(values: torch.Tensor) -> torch.Tensor:
-            mixed = mixed_properties(values, self.table, self.mixing)
-            return torch.cat([mixed[name] for name in _PROPERTIES])
-
-        columns = []
-        for tissue in range(len(fractions)):
-            direction = torch.zeros_like(fractions)
-            direction[tissue] = 1
-            columns.append(torch.func.jvp(compute, (fractions,), (direction,))[1])
-        slopes = torch.stack(columns, dim=1)  # (property, tissue, voxel)
-        at = compute(fractions)
-        return (
-            dict(zip(_PROPERTIES, at, strict=True)),
-            dict(zip(_PROPERTIES, slopes, strict=True)),
-        )
+        with torch.enable_grad():
+            unknowns = fractions.detach().requires_grad_()
+            mixed = mixed_properties(unknowns, self.table, self.mixing)
+            # backwards, since torch's forward mode is not safe among threads
+            along = {
+                name: torch.autograd.grad(mixed[name].sum(), unknowns, retain_graph=True)[0]
+                for name in _PROPERTIES
+            }
+        return {name: mixed[name][0].detach() for name in _PROPERTIES}, along
 
     def _image_slopes(
         self,
@@ -162,17 +159,26 @@ def linearised(
     *,
     tolerance: float,
     memory_budget_gb: float,
+    workers: int = 1,
 ) -> tuple[torch.Tensor, LowRankOperator]:
-    """Return the images at ``fractions`` ``(tissue, y, x)`` and the derivative there."""
+    """Return the images at ``fractions`` ``(tissue, y, x)`` and the derivative there.
+
+    ``workers`` threads take one chain each; they share the memory.
+    """
     flat = fractions.flatten(1)
     values: list[ImageFactors] = []
     slopes: list[ImageFactors] = []
     names: list[str] = []
-    for model, propagator in zip(models, propagators, strict=True):
+
+    def of_chain(model: ChainModel, propagator: Propagator) -> _Factors:
         chain = AveragedChain(model, propagator, table, fields, mixing)
-        at, slope = _chain_factors(chain, flat, tolerance, memory_budget_gb)
-        values += at
-        slopes += slope
+        return _chain_factors(chain, flat, tolerance, memory_budget_gb / workers)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for at, slope in pool.map(of_chain, models, propagators):
+            values += at
+            slopes += slope
+    for model in models:
         names += model.table.images
     dtype = propagators[0].dtype
     ones = torch.ones((1, *fractions.shape[1:]), dtype=fractions.dtype)
@@ -182,7 +188,7 @@ def linearised(
 
 def _chain_factors(
     chain: AveragedChain, fractions: torch.Tensor, tolerance: float, memory_budget_gb: float
-) -> tuple[list[ImageFactors], list[ImageFactors]]:
+) -> _Factors:
     matrix = chain.model.grid.matrix
     bases = _bases(chain, fractions, tolerance)
     duals = [rows.dual(basis) for rows, (basis, _) in zip(chain.images, bases, strict=True)]

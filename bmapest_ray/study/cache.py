@@ -64,11 +64,14 @@ class JobCache:
         Where factors of operators are kept between processes; None keeps none.
     operators
         Most operators in memory.
+    workers
+        Threads that set an operator up.
     """
 
     device: str = "cpu"
     folder: Path | None = None
     operators: int = 8
+    workers: int = 1
     setup_seconds: float = 0.0
     """Time spent on setting operators up, ever."""
     _operators: Remembered = field(init=False)
@@ -211,7 +214,8 @@ class JobCache:
             mixing=Mixing(model.mixing),
             grid=VoxelGrid(model.matrix, model.voxel_fov_m or fov_m),
         )
-        options = EngineOptions(Engine(model.engine), model.tolerance, self.device)
+        engine = Engine(model.engine)
+        options = EngineOptions(engine, model.tolerance, self.device, workers=self.workers)
         built = build_operator(scene, options, self._factors)
         self.setup_seconds += time.perf_counter() - started
         return built

@@ -208,7 +208,7 @@ def test_the_derivative_matches_finite_differences(case):
     ],
 )
 def test_linearise_gives_the_value_and_the_derivative(mixing, matrix):
-    operator = operator_of(PROTOCOL, matrix, "exact", mixing, 2, True)
+    operator = operator_of(PROTOCOL, matrix, "exact", mixing, 2, True, workers=2)
     point = smooth_maps(8) if matrix == 8 else brain_maps(matrix).double()
     change = torch.randn(point.shape, generator=generator("change"), dtype=torch.float64)
     value, derivative = operator.linearise(point)
