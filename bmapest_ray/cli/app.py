@@ -116,7 +116,8 @@ def invert(
     snr: SnrOption = None,
     solver: Annotated[str, typer.Option(help="gauss-newton|adam|...")] = "gauss-newton",
     start: Annotated[
-        str, typer.Option(help="auto|cohort|uniform, or a folder of NIfTI maps.")
+        str,
+        typer.Option(help="auto|cohort|uniform|ellipse|constant:VALUE|truth, or a folder of maps."),
     ] = "auto",
     prior: Annotated[
         str, typer.Option(help="none|cohort|tv|pca|cohort+tv|pca+tv; needs --snr.")

@@ -131,8 +131,12 @@ class JobCache:
 
     def start(self, part: AnatomyPart, solve: SolvePart) -> Tensor:
         """Return the maps that a solve starts from, shape `(tissue, y, x)`."""
-        if solve.start == "uniform":
-            return torch.full((3, part.matrix, part.matrix), 0.25)
+        from bmapest_ray.inversion.starts import is_simple_start, simple_start
+
+        if is_simple_start(solve.start):
+            return simple_start(solve.start, part.matrix)
+        if solve.start == "truth":
+            return self.truth(part).fraction
         if solve.start == "cohort":
             key = ("mean", part, solve.cohort)
             return self._small.get(key, lambda: cohort_mean(_others(part, solve), part.subject))

@@ -16,6 +16,7 @@ from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
 from bmapest_ray.inversion.parametrisations import NEEDS_COHORT, parametrisation_settings
 from bmapest_ray.inversion.prior_choice import check_settings, needs_cohort
 from bmapest_ray.inversion.settings import SolverSettings
+from bmapest_ray.inversion.starts import SIMPLE_STARTS, is_simple_start, simple_start
 from bmapest_ray.study.config import DataConfig, InversionConfig, StudyConfig
 from bmapest_ray.study.spec import FieldPart, ModelPart, Settings, SolvePart
 from bmapest_ray.tissue.mixing import Mixing
@@ -236,13 +237,16 @@ def solver_settings(name: str, settings: Mapping[str, Any]) -> SolverSettings:
 
 def _start_content(start: str, subject: str) -> str:
     """Return the digest of the maps in a folder that a solve starts from."""
-    if start in ("cohort", "uniform"):
+    if start in ("cohort", "truth"):
+        return ""
+    if is_simple_start(start):
+        simple_start(start, 1)
         return ""
     files = sorted(Path(start).glob(f"sub-{subject}/anat/*_probseg.nii*"))
     if not files:
         raise MissingInput(
-            f"inversion.start must be auto, cohort, uniform or a folder of maps, {start} holds "
-            f"none of subject {subject}; correct it"
+            f"inversion.start must be auto, cohort, {', '.join(SIMPLE_STARTS)}, truth or a folder "
+            f"of maps, {start} holds none of subject {subject}; correct it"
         )
     return digest([content_sha256(path) for path in files])
 

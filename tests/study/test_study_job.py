@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bmapest_ray.anatomy.bids_io import read_maps, write_maps
-from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.compute.local import LocalRunner
 from bmapest_ray.inversion.result import Step
 from bmapest_ray.metrics.scorecard import scorecard
@@ -115,6 +115,19 @@ def test_a_start_is_read_from_a_folder(cache: JobCache, tmp_path: Path) -> None:
     coarse = dataclasses.replace(spec.anatomy, matrix=MATRIX - 2)
     with pytest.raises(InvalidInput, match="matrix of the study, 14, got 16"):
         cache.start(coarse, spec.solve)
+
+
+def test_named_starts(cache: JobCache) -> None:
+    spec = job(inversion={"start": "truth"})
+    truth = cache.truth(spec.anatomy).fraction
+    assert torch.equal(cache.start(spec.anatomy, spec.solve), truth)
+    spec = job(inversion={"start": "ellipse"})
+    inside = cache.start(spec.anatomy, spec.solve).sum(0) > 0
+    assert 0.4 < inside.float().mean() < 0.6
+    with pytest.raises(InvalidInput, match="must lie in"):
+        job(inversion={"start": "constant:2"})
+    with pytest.raises(MissingInput, match=r"ellipse, constant:VALUE, truth or a folder"):
+        job(inversion={"start": "elipse"})
 
 
 def test_maps_that_changed_since_the_plan_are_refused(cache: JobCache) -> None:
