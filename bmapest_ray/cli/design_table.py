@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli.design_achieved import Trial, achieved, design_setting_of
 from bmapest_ray.cli.design_confirm import REFERENCE, SIX, SNR, confirmed_rows
+from bmapest_ray.cli.design_regret import regret_rows
 from bmapest_ray.cli.design_select import LINES
 from bmapest_ray.cli.held import Held
 from bmapest_ray.cli.inversion_table import report_subjects
@@ -40,9 +41,10 @@ def write_design_table(anatomy: str, splits: Path, folder: Path, designs: list[P
     subjects = report_subjects(splits)
     confirmed = confirmed_rows(store, anatomy, subjects, designs)
     selected = _selected(store, anatomy, subjects[0])
+    regret = regret_rows(store)
     for signals in (("complex",), ("complex", "magnitude")):
         predicted = _predicted(store, anatomy, subjects[0], signals)
-        text = "\n".join([_HEAD, *predicted, *selected, *confirmed]) + "\n"
+        text = "\n".join([_HEAD, *predicted, *selected, *confirmed, *regret]) + "\n"
         (folder / "design.md").write_text(text, encoding="utf-8")
 
 

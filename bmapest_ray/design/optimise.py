@@ -17,6 +17,7 @@ import torch
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.design.objective import DesignProblem, LinearDesign
+from bmapest_ray.design.scale import Scale
 from bmapest_ray.design.score import ProtocolScore, score_protocol
 from bmapest_ray.design.variables import PAUSE, rounded_values
 from bmapest_ray.sequence.protocol import Protocol
@@ -60,6 +61,14 @@ class Effort:
 
 
 @dataclass(frozen=True, eq=False)
+class Guard:
+    """A second objective that may not exceed a value: what a robust design may lose nominally."""
+
+    problem: DesignProblem
+    most: float
+
+
+@dataclass(frozen=True, eq=False)
 class Optimised:
     """A protocol that came out of an optimisation.
 
@@ -89,38 +98,9 @@ class Optimised:
         return self.history[-1]
 
 
-class _Scale:
-    """Variables on a scale where a step means about the same for each."""
-
-    def __init__(self, problem: DesignProblem) -> None:
-        self._low, self._high = problem.low, problem.high
-        self._log = (problem.low > 0) & (problem.high > 5 * problem.low)
-        self.bounds = [(0.0, 1.0)] * len(self._low)
-
-    def inner(self, x: Floats) -> Floats:
-        safe = np.where(self._log, np.maximum(x, self._low), 1.0)
-        low = np.where(self._log, self._low, 1.0)
-        logs = np.log(safe / low) / np.log(np.where(self._log, self._high, np.e) / low)
-        plain = (x - self._low) / (self._high - self._low)
-        inner: Floats = np.clip(np.where(self._log, logs, plain), 0.0, 1.0)
-        return inner
-
-    def outer(self, u: Floats) -> Floats:
-        ratio = np.where(self._log, self._high / np.where(self._log, self._low, 1.0), 1.0)
-        outer: Floats = np.where(
-            self._log, self._low * ratio**u, self._low + u * (self._high - self._low)
-        )
-        return np.clip(outer, self._low, self._high)
-
-    def slope(self, u: Floats) -> Floats:
-        ratio = np.where(self._log, self._high / np.where(self._log, self._low, 1.0), 1.0)
-        slope: Floats = np.where(self._log, self.outer(u) * np.log(ratio), self._high - self._low)
-        return slope
-
-
 def starting_points(problem: DesignProblem, limits: Limits, count: int, seed: int) -> list[Floats]:
     """Return the protocol's own values and random ones, pauses shrunk to the scan time."""
-    scale = _Scale(problem)
+    scale = Scale(problem)
     points = [problem.start]
     draw = generator("design-starts", seed)
     while len(points) < count:
@@ -176,8 +156,9 @@ def optimise(
     limits: Limits,
     effort: Effort | None = None,
     watch: Watch | None = None,
+    guard: Guard | None = None,
 ) -> Optimised:
-    """Optimise from one start.
+    """Optimise from one start, which keeps the guard if there is one.
 
     Raises
     ------
@@ -191,7 +172,10 @@ def optimise(
     _check_energy(design, values, limits)
     history.append(design.value(values))
     for number in range(effort.rounds):
-        moved = _round(design, values, limits, effort)
+        guarded = None if guard is None else guard.problem.linearised(values)
+        moved = _round(design, values, limits, effort, guarded, guard)
+        if guarded is not None and guard is not None:
+            moved = _guarded(guarded, guard.most, values, moved)
         values = within_time(problem, moved, limits.scan_time_s)
         design = problem.linearised(values, design)
         history.append(design.value(values))
@@ -219,11 +203,18 @@ def _check_energy(design: LinearDesign, values: Floats, limits: Limits) -> None:
         raise InvalidInput(msg)
 
 
-def _round(design: LinearDesign, values: Floats, limits: Limits, effort: Effort) -> Floats:
+def _round(
+    design: LinearDesign,
+    values: Floats,
+    limits: Limits,
+    effort: Effort,
+    guarded: LinearDesign | None = None,
+    guard: Guard | None = None,
+) -> Floats:
     """Optimise on one linearisation."""
     from scipy.optimize import minimize
 
-    scale = _Scale(design.problem)
+    scale = Scale(design.problem)
 
     def cost(u: Floats) -> tuple[float, Floats]:
         value, gradient = design.evaluate(scale.outer(u))
@@ -239,6 +230,8 @@ def _round(design: LinearDesign, values: Floats, limits: Limits, effort: Effort)
     constraints = [room(design.scan_time_s, limits.scan_time_s)]
     if limits.rf_energy_t2_s is not None:
         constraints.append(room(design.rf_energy_t2_s, limits.rf_energy_t2_s))
+    if guarded is not None and guard is not None:
+        constraints.append(_kept(guarded, guard.most, scale))
     found = minimize(
         cost,
         scale.inner(values),
@@ -249,6 +242,22 @@ def _round(design: LinearDesign, values: Floats, limits: Limits, effort: Effort)
         options={"maxiter": effort.iterations, "ftol": effort.tolerance / 10},
     )
     return scale.outer(np.clip(found.x, 0.0, 1.0))
+
+
+def _kept(design: LinearDesign, most: float, scale: Scale) -> dict[str, object]:
+    """Return the constraint that an objective stays below a value."""
+    return {
+        "type": "ineq",
+        "fun": lambda u: most - design.value(scale.outer(u)),
+        "jac": lambda u: -design.evaluate(scale.outer(u))[1] * scale.slope(u),
+    }
+
+
+def _guarded(design: LinearDesign, most: float, before: Floats, moved: Floats) -> Floats:
+    """Return where a step ends that keeps the guard, which steps that are cut short may not."""
+    if design.value(moved) <= most:
+        return moved
+    return _between(before, moved, lambda x: design.value(x) <= most)
 
 
 def _finish(

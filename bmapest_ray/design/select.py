@@ -224,8 +224,11 @@ def _too_short(
     catalogue: Catalogue, budget_s: float, variance: float = float("inf")
 ) -> InvalidInput:
     shortest = catalogue.seconds.sort().values[: catalogue.weak.shape[-1]]
+    fits = f"whose best choice leaves a standard deviation of {variance**0.5:.3g}"
+    if not np.isfinite(variance):
+        fits = "in which no contrast fits"
     return InvalidInput(
         f"the scan time must allow contrasts that identify {catalogue.weak.shape[-1]} tissues, got "
-        f"{budget_s:.4g} s, whose best choice leaves a standard deviation of {variance**0.5:.3g}; "
+        f"{budget_s:.4g} s, {fits}; "
         f"the {len(shortest)} shortest contrasts take {float(shortest.sum()):.4g} s"
     )

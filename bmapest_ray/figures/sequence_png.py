@@ -57,6 +57,7 @@ def _tracks(axes: "Sequence[Axes]", view: SequenceView, *, whole: bool) -> None:
     margin = 0.02 * (end_s - begin_s)
     axes[-1].set_xlim(factor * (begin_s - margin), factor * (end_s + margin))
     axes[-1].set_xlabel(f"time [{unit}]")
+    axes[-1].ticklabel_format(axis="x", useOffset=False)
     axes[0].set_title(
         "whole contrast" if whole else "repetition of ky = 0", fontsize=10, loc="left"
     )
@@ -135,6 +136,7 @@ def _kspace(axis: "Axes", view: SequenceView, image: int) -> "LineCollection":
     axis.set_xlabel("kx [1/m]")
     axis.set_ylabel("ky [1/m]")
     more = len(view.images) - MOST_KSPACES
-    last = f", {more} images more" if more > 0 and image == MOST_KSPACES - 1 else ""
+    left = "1 more image" if more == 1 else f"{more} more images"
+    last = f", {left}" if more > 0 and image == MOST_KSPACES - 1 else ""
     axis.set_title(f"{view.images[image]}\n{len(windows)} windows{last}", fontsize=9)
     return lines

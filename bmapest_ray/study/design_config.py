@@ -159,7 +159,7 @@ def free_variables(
     Raises
     ------
     InvalidInput
-        If no contrast has any of the parameters.
+        If no contrast has any of the parameters, or bounds leave what a sequence accepts.
     """
     found: list[Variable] = []
     last = protocol.contrasts[-1]
@@ -174,6 +174,8 @@ def free_variables(
                 found.append(variable)
     if not found:
         Variable(EVERY, next(iter(wanted)), 0.0, 1.0).check(protocol)
+    for variable in found:
+        variable.check(protocol)
     return tuple(found)
 
 

@@ -37,7 +37,10 @@ class Voxel:
         self.m[2] = 1 + (self.m[2] - 1) * np.exp(-time_s / self.t1_s)
 
     def signals(self):
-        """Complex signal at the middle of every readout, receiver phase removed."""
+        """Complex signal at the middle of every readout, receiver phase removed.
+
+        A spiral is heard at its first sample, where it leaves k = 0.
+        """
         raster_s, found = self.score.scanner.gradient_raster_s, []
         for block in self.score.blocks:
             areas = {axis: lobe.area_per_m(raster_s) for axis, lobe in block.gradients}
@@ -49,10 +52,12 @@ class Voxel:
                 self.m = _rotate(self.m, flip, phase)
                 self.evolve(total_s - block.centre_s)
             elif block.adc is not None:
-                self.evolve(total_s / 2, kx / 2, kz / 2)
+                spiral = any(hasattr(lobe, "amplitudes_hz_per_m") for _, lobe in block.gradients)
+                time, area = (block.adc.delay_s / total_s, 0.0) if spiral else (0.5, 0.5)
+                self.evolve(time * total_s, area * kx, area * kz)
                 phase = np.exp(-1j * np.deg2rad(block.adc.phase_deg))
                 found.append(np.mean(self.m[0] + 1j * self.m[1]) * phase)
-                self.evolve(total_s / 2, kx / 2, kz / 2)
+                self.evolve((1 - time) * total_s, (1 - area) * kx, (1 - area) * kz)
             else:
                 self.evolve(total_s, kx, kz)
         return np.array(found)
@@ -60,14 +65,17 @@ class Voxel:
 
 @pytest.fixture
 def central_signals():
-    """Signal of a voxel in the line ky = 0 of every image of a chain, as {image: signal}."""
+    """Signal of a voxel in the line ky = 0 of every image of a chain, as {image: signal}.
+
+    Every spoke and interleave passes k = 0; the last one counts.
+    """
 
     def simulate(score, t1_s, t2_s, **options):
         signals = Voxel(score, t1_s, t2_s, **options).signals()
         return {
             score.images[readout.image]: signal
             for readout, signal in zip(score.readouts, signals, strict=True)
-            if readout.line == score.matrix // 2
+            if readout.line in (-1, score.matrix // 2)
         }
 
     return simulate

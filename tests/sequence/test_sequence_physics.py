@@ -27,6 +27,21 @@ def test_ernst_signal_of_the_spoiled_gradient_echo(central_signals):
     assert abs(central_signals(score, t1_s, t2_s)["c"]) == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize(("sequence", "te_s"), [("radial", 0.005), ("spiral", 0.002)])
+def test_spokes_and_spirals_reach_the_ernst_signal_too(central_signals, sequence, te_s):
+    t1_s, t2_s, tr_s, flip = 0.8, 0.01, 0.025, 25 * DEG
+    score = chain_of(sequence, dummy_pulses=150)
+    e1 = np.exp(-tr_s / t1_s)
+    expected = np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1) * np.exp(-te_s / t2_s)
+    assert abs(central_signals(score, t1_s, t2_s)["c"]) == pytest.approx(expected, rel=0.02)
+
+
+def test_diffusion_spin_echo_without_diffusion_decays_with_t2(central_signals):
+    score = chain_of("diffusion_se", b_value_s_per_mm2=0.0)
+    found = abs(central_signals(score, 0.3, 0.08, spins=2000)["c"])
+    assert found == pytest.approx(np.exp(-0.08 / 0.08), rel=0.02)
+
+
 def test_echoes_decay_with_t2(central_signals):
     for bipolar in (False, True):
         score = chain_of("multi_echo_gre", bipolar=bipolar, echoes=4)

@@ -26,6 +26,9 @@ NOT_HELD_YET = (
 """What the parity tests of the engine leave out."""
 
 
+OFF_GRID = ("radial", "spiral")
+
+
 def images_of(protocol, engine=Engine.EXACT, accuracy=None):
     """Images of smooth maps in the analytic fields."""
     scene = scene_of(protocol, MATRIX, fields=analytic_fields(MATRIX), accuracy=accuracy)
@@ -47,7 +50,8 @@ def round_trip_error(name, folder):
     protocol = parse_protocol(name)
     (path,) = export_protocol(protocol, MATRIX, FOV_M, folder)
     imported = replace(import_protocol(path), accuracy=protocol.accuracy)
-    return relative(images_of(imported), images_of(protocol))
+    engine = Engine.LOWRANK if name.startswith(OFF_GRID) else Engine.EXACT
+    return relative(images_of(imported, engine), images_of(protocol, engine))
 
 
 @pytest.mark.parametrize("name", ["gre_t1w", "epi"])
@@ -56,6 +60,9 @@ def test_a_pulseq_file_gives_the_same_signal(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [n for n in SEQUENCES if n not in ("gre_t1w", "epi")])
+@pytest.mark.parametrize(
+    "name",
+    [*(n for n in SEQUENCES if n not in ("gre_t1w", "epi")), "radial[0]", "spiral[1]"],
+)
 def test_every_exported_sequence_reads_back_to_the_same_signal(name, tmp_path):
     assert round_trip_error(name, tmp_path) <= 1e-4
