@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bmapest_ray.anatomy.nifti import Volume, load_volume
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.scan.mrd import is_mrd, read_mrd
 
 _LEAST_OVERLAP = 0.5
 _SAME_GRID = 1e-3
@@ -100,15 +101,18 @@ def read_scan(paths: Sequence[Path]) -> Scan:
 
 
 def read_image(path: Path) -> Volume:
-    """Read one magnitude image.
+    """Read one magnitude image, NIfTI or raw data.
 
     Raises
     ------
     MissingInput, InvalidInput
         As `load_volume`; and for colour images, negative values and slices without any signal.
     """
-    _refuse_colour(path)
-    volume = load_volume(path)
+    if is_mrd(path):
+        volume = read_mrd(path)
+    else:
+        _refuse_colour(path)
+        volume = load_volume(path)
     low, high = float(volume.data.min()), float(volume.data.max())
     if low < 0:
         raise InvalidInput(
@@ -154,13 +158,31 @@ def onto_grid(
     """
     if volume.data.shape == tuple(shape) and np.allclose(volume.affine, affine, atol=_SAME_GRID):
         return volume.data, np.ones(shape, dtype=bool)
-    from scipy.ndimage import affine_transform
-
     flip = np.eye(4)[[2, 1, 0, 3]]
     index = flip @ np.linalg.inv(volume.affine) @ affine @ flip
     turn, shift = index[:3, :3], index[:3, 3]
+    whole = np.round(shift).astype(int)
+    if np.allclose(turn, np.eye(3), atol=1e-6) and np.allclose(shift, whole, atol=_SAME_GRID):
+        return _moved(volume.data, whole, shape)
+    from scipy.ndimage import affine_transform
+
     data = affine_transform(volume.data, turn, shift, output_shape=tuple(shape), order=1)
     return data.astype(np.float32), _inside(volume.data.shape, turn, shift, shape)
+
+
+def _moved(
+    data: NDArray[np.float32], shift: NDArray[np.int_], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Copy a volume to a grid that starts a whole number of voxels further."""
+    out, inside = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
+    starts = [max(0, -s) for s in shift]
+    stops = [max(min(n, m - s), 0) for n, m, s in zip(shape, data.shape, shift, strict=True)]
+    to = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
+    of = tuple(
+        slice(max(a + s, 0), max(b + s, 0)) for a, b, s in zip(starts, stops, shift, strict=True)
+    )
+    out[to], inside[to] = data[of], True
+    return out, inside
 
 
 def _inside(

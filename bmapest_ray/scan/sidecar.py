@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.scan.mrd import is_mrd, mrd_fields
 from bmapest_ray.sequence.protocol import Chain, Contrast, Protocol
 
 PARAMETERS = {
@@ -25,11 +26,15 @@ _FIELD_TOLERANCE = 0.2
 
 def sidecar_path(image: Path) -> Path:
     """Return where the sidecar of an image lies."""
+    if is_mrd(image):
+        return image.with_suffix(".json")
     return image.with_name(image.name.removesuffix(".gz").removesuffix(".nii") + ".json")
 
 
 def read_sidecar(image: Path) -> dict[str, float]:
     """Return the acquisition fields of an image's sidecar; empty without a sidecar.
+
+    Raw data without one say the same in their header.
 
     Only the fields that the model needs are read, so that names and dates go no further.
 
@@ -40,7 +45,7 @@ def read_sidecar(image: Path) -> dict[str, float]:
     """
     path = sidecar_path(image)
     if not path.is_file():
-        return {}
+        return mrd_fields(image) if is_mrd(image) else {}
     try:
         content = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -30,6 +30,7 @@ ROOMS = (
 
 ONLY_IMPORTERS = {
     "MRzeroCore": "simulate/mrzero.py",
+    "ismrmrd": "scan/mrd.py",
     "pypulseq": "sequence/*",
     "optuna": "study/search*",
     "matplotlib": "figures/*",

@@ -16,7 +16,7 @@ from bmapest_ray.cli.entry import run_safely
 
 PLANTED = ("Zyxwdoe", "Qvjane", "19700203", "MRN4711", "StMaryzz")
 AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
-KNOBS = ("--setting", "lines=32", "--setting", "sample=1500", "--setting", "sweeps=0")
+KNOBS = ("--setting", "lines=32", "--setting", "sample=1000", "--setting", "sweeps=0")
 
 
 def write_scan(folder: Path) -> Path:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from bmapest_ray.anatomy.nifti import Volume
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.scan.head import neighbour_mean, otsu
-from bmapest_ray.scan.images import ImageSpec, read_image, read_scan
+from bmapest_ray.scan.images import ImageSpec, onto_grid, read_image, read_scan
 from bmapest_ray.scan.noise_level import noise_sigma
 from bmapest_ray.scan.response import Response, response_of
 from bmapest_ray.scan.sidecar import check_field_strength, complete, read_sidecar
@@ -78,6 +79,19 @@ def test_images_on_other_grids_are_interpolated_in_the_world(tmp_path: Path) -> 
         x = 5 - x if affine[0, 0] < 0 and data is not None and affine is coarse else x
         expected = 1 + x + 10 * y + 100 * z
         assert scan.images[1][3, 3, 3] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shift", [(2, 0, -1), (-3, 1, 0), (0, 0, 0), (20, 0, 0)])
+def test_a_whole_shift_copies_what_interpolation_gives(shift: tuple[int, int, int]) -> None:
+    affine = np.eye(4)
+    affine[:3, 3] = shift
+    volume = Volume(ramp().transpose(2, 1, 0), np.eye(4))
+    copied = onto_grid(volume, (5, 9, 4), affine)
+    affine[2, 3] -= 2e-3  # too much for a copy; a voxel is 100 more than the one below it
+    values, inside = onto_grid(volume, (5, 9, 4), affine)
+    assert np.array_equal(copied[1], inside)
+    away = np.abs(copied[0] - values)[inside & (copied[0] >= 200)]
+    assert away.max(initial=0) < 0.21
 
 
 def test_images_far_apart_are_refused(tmp_path: Path) -> None:
