@@ -37,6 +37,7 @@ class EstimateOptions:
     setting: tuple[str, ...]
     participant_label: tuple[str, ...]
     protocol: Path | None
+    register: str | None
     runner: str
     keep_work: bool
     json: bool
@@ -78,6 +79,7 @@ def _request(options: EstimateOptions, specs: Any) -> "Request":  # noqa: ANN401
         options.b1,
         options.tissue_table,
         _settings(options),
+        options.register or "",
     )
 
 

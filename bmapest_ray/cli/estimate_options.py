@@ -43,6 +43,10 @@ def estimate(
     protocol: Annotated[
         Path | None, typer.Option(help="YAML of a BIDS run: which sequence made which suffix.")
     ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(help="Rigidly: images (on the first), cohort (the scan on it) or both."),
+    ] = None,
     runner: Annotated[str, typer.Option(help="local (in this process) or ray.")] = "local",
     keep_work: Annotated[
         bool, typer.Option("--keep-work", help="Keep what a rerun could go on from.")
@@ -56,6 +60,6 @@ def estimate(
         EstimateOptions(
             tuple(arguments or ()), tuple(image or ()), out, cohort, without, mask, b1,
             tissue_table, subject, tuple(fix or ()), tuple(spread or ()), tuple(setting or ()),
-            tuple(participant_label or ()), protocol, runner, keep_work, json,
+            tuple(participant_label or ()), protocol, register, runner, keep_work, json,
         )
     )  # fmt: skip

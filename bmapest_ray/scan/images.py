@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bmapest_ray.anatomy.nifti import Volume, load_volume
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.scan.mrd import is_mrd, read_mrd
+from bmapest_ray.scan.register import rigid_to
 
 _LEAST_OVERLAP = 0.5
 _SAME_GRID = 1e-3
@@ -74,8 +75,13 @@ class Scan:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-def read_scan(paths: Sequence[Path]) -> Scan:
+def read_scan(paths: Sequence[Path], *, register: bool = False) -> Scan:
     """Read images of one head; those on another grid are interpolated to the first one's.
+
+    Parameters
+    ----------
+    register
+        Lay the others on the first by a rigid motion first.
 
     Raises
     ------
@@ -88,6 +94,8 @@ def read_scan(paths: Sequence[Path]) -> Scan:
     covered = np.ones(first.data.shape, dtype=bool)
     images = [first.data]
     for path, volume in zip(paths[1:], volumes[1:], strict=True):
+        if register:
+            volume = Volume(volume.data, rigid_to(first, volume) @ volume.affine)
         moved, inside = onto_grid(volume, first.data.shape, first.affine)
         share = float(inside[first.data > 0].mean())
         if share < _LEAST_OVERLAP:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bmapest_ray.anatomy.maps import subject_name
-from bmapest_ray.anatomy.nifti import content_sha256, load_volume
+from bmapest_ray.anatomy.nifti import Volume, content_sha256, load_volume
 from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.scan.cohort_prior import VolumeCohort, cohort_on_grid, spatial_prior
@@ -17,6 +17,7 @@ from bmapest_ray.scan.estimate import RunBlocks, ScanFit, Told, b1_on_grid, fit_
 from bmapest_ray.scan.estimate import one_after_the_other as _here
 from bmapest_ray.scan.head import head_mask
 from bmapest_ray.scan.images import ImageSpec, Scan, onto_grid, read_scan
+from bmapest_ray.scan.register import rigid_to
 from bmapest_ray.scan.response import Response, joined, response_of
 from bmapest_ray.scan.settings import ScanSettings
 from bmapest_ray.scan.sidecar import check_field_strength, complete, read_sidecar
@@ -28,7 +29,9 @@ from bmapest_ray.tissue.table import PAPER_3T, TissueTable, load_table
 if TYPE_CHECKING:
     from bmapest_ray.anatomy.catalog import Anatomy
 
-_RULES = 1  # raise when the same request gives another answer
+_RULES = 2  # raise when the same request gives another answer
+_ENOUGH_TO_REGISTER = 5
+_GREYS = np.array([0.6, 1.0, 0.3], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Request:
         Tissue table: ``paper-3t`` or a YAML file.
     settings
         Of the fit.
+    register
+        What is registered: ``images`` to the first, the scan to the ``cohort``, ``both``, or none.
     """
 
     images: tuple[ImageSpec, ...]
@@ -61,11 +66,14 @@ class Request:
     b1: Path | None = None
     table: str = "paper-3t"
     settings: ScanSettings = field(default_factory=ScanSettings)
+    register: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a request without images."""
         if not self.images:
             raise InvalidInput("an estimate needs at least one image; give --image FILE=PROTOCOL")
+        if self.register:
+            require_choice("what is registered", self.register, ("images", "cohort", "both"))
 
     def tissue_table(self) -> TissueTable:
         """Return the tissue table."""
@@ -103,6 +111,7 @@ class Request:
                 }
                 for spec, protocol in zip(self.images, self.protocols(), strict=True)
             ],
+            "registered": self.register or "nothing",
             "cohort_subjects_left_out": bool(self.without),
             "tissue_table": self.tissue_table().source,
             "settings": {
@@ -129,7 +138,8 @@ def estimate(
         If an input breaks a rule; one sentence says which and what helps.
     """
     protocols = request.protocols()
-    scan = read_scan([spec.path for spec in request.images])
+    together = request.register in ("images", "both")
+    scan = read_scan([spec.path for spec in request.images], register=together)
     anatomy, subjects, digests = _cohort_of(request)
     place = Workplace(work, request.key(digests))
     response = _response(request, protocols, told)
@@ -175,8 +185,11 @@ def _prior_arrays(
     def make() -> dict[str, np.ndarray]:
         cohort = None
         if anatomy is not None:
+            affine = scan.affine
+            if request.register in ("cohort", "both"):
+                affine = onto_cohort(scan, anatomy, subjects) @ affine
             cohort = cohort_on_grid(
-                anatomy, subjects, scan.shape, scan.affine, lambda i, n: told("cohort", i, n)
+                anatomy, subjects, scan.shape, affine, lambda i, n: told("cohort", i, n)
             )
         mask = _mask(request, scan, cohort)
         if cohort is None:
@@ -192,6 +205,25 @@ def _prior_arrays(
     covariance = np.zeros((3, 3, *mask.shape), dtype=np.float32)
     mean[:, mask], covariance[:, :, mask] = found["mean"], found["covariance"]
     return mask, VolumeCohort(mean, covariance, tuple(subjects))
+
+
+def onto_cohort(scan: Scan, anatomy: Anatomy, subjects: list[str]) -> np.ndarray:
+    """Return the motion that lays a scan on the mean of some of a cohort."""
+    volumes = [anatomy.volume(subject) for subject in subjects[:_ENOUGH_TO_REGISTER]]
+    first = volumes[0]
+    mean = sum(
+        onto_grid(Volume(_shades(v.fraction), v.affine), first.fraction.shape[1:], first.affine)[0]
+        for v in volumes
+    ) / len(volumes)
+    return rigid_to(
+        Volume(np.asarray(mean), first.affine), Volume(scan.images[0], scan.affine),
+        from_centres=True,
+    )  # fmt: skip
+
+
+def _shades(fraction: np.ndarray) -> np.ndarray:
+    """Return a grey image of fractions: mutual information needs tissues apart, no more."""
+    return np.asarray(np.tensordot(_GREYS, fraction, 1), dtype=np.float32)
 
 
 def _mask(request: Request, scan: Scan, cohort: VolumeCohort | None) -> np.ndarray:

@@ -31,6 +31,7 @@ ROOMS = (
 ONLY_IMPORTERS = {
     "MRzeroCore": "simulate/mrzero.py",
     "ismrmrd": "scan/mrd.py",
+    "SimpleITK": "scan/register.py",
     "pypulseq": "sequence/*",
     "optuna": "study/search*",
     "matplotlib": "figures/*",
