@@ -177,7 +177,8 @@ def _sorted(lines: list[Any], order: list[int], space: _Space, path: Path) -> ND
             f"{path} must be fully sampled, {int((count == 0).sum())} of {count.size} lines are "
             "missing; reconstruct it to NIfTI first"
         )
-    return kspace / count[..., None].astype(np.float32)
+    mean: NDArray[np.complex64] = (kspace / count[..., None].astype(np.float32)).astype(np.complex64)
+    return mean
 
 
 def _magnitude(kspace: NDArray[np.complex64], space: _Space) -> NDArray[np.float32]:
@@ -190,7 +191,8 @@ def _magnitude(kspace: NDArray[np.complex64], space: _Space) -> NDArray[np.float
         image = np.moveaxis(image, 4 - axis, 0)[first : first + want]
         image = np.moveaxis(image, 0, 4 - axis)
     root = np.sqrt((np.abs(image) ** 2).sum(0))  # (slice, z, y, x)
-    return root.reshape(-1, *root.shape[2:]).transpose(2, 1, 0).astype(np.float32)
+    volume: NDArray[np.float32] = root.reshape(-1, *root.shape[2:]).transpose(2, 1, 0)
+    return volume.astype(np.float32)
 
 
 def _affine(heads: list[Any], shape: tuple[int, ...], space: _Space) -> NDArray[np.float64]:
