@@ -177,8 +177,8 @@ def _sorted(lines: list[Any], order: list[int], space: _Space, path: Path) -> ND
             f"{path} must be fully sampled, {int((count == 0).sum())} of {count.size} lines are "
             "missing; reconstruct it to NIfTI first"
         )
-    mean: NDArray[np.complex64] = (kspace / count[..., None].astype(np.float32)).astype(np.complex64)
-    return mean
+    kspace /= count[..., None]
+    return kspace
 
 
 def _magnitude(kspace: NDArray[np.complex64], space: _Space) -> NDArray[np.float32]:
