@@ -181,6 +181,7 @@ def page(plan: Plan, table: Table, rows: Mapping[Kind, Sequence[Replay]]) -> str
         lines="".join(lines),
         seeds="".join(seeds),
         n=SEEDS,
+        pruner_p=plan.config.search.pruner_p,
     )
 
 
@@ -196,16 +197,23 @@ def _line(kind: Kind, replays: Sequence[Replay], best: float, total: int) -> str
 
 _TEXT = """# How well the search finds the best
 
-Written by `bmapest bench search` from `studies/search.yaml`. Every contrast of `{pool}` may be
-played or not, within {limit:g} s of scan time, times three regularisations (no prior, or total
-variation at two strengths): {configurations} configurations fit, and each was run on BrainWeb
-subjects {subjects} (32 x 32, SNR 50, one noise draw, data from the model that is fitted), {total}
-inversions in all. The objective is the mean absolute error over tissues and subjects.
+Written by `bmapest bench search` from `studies/search.yaml`. Every contrast of
+`{pool}`
+may be played or not, within {limit:g} s of scan time, times three regularisations (no prior, or
+total variation at two strengths): {configurations} configurations fit, and each was run on BrainWeb
+subjects {subjects} (32 x 32, SNR 50, one noise draw, data from the model that
+is fitted), {total} inversions in all. The objective is the mean absolute error over tissues and
+subjects.
 
 The table is about samplers, not about protocols: no setting found here is used anywhere else, and
 the error of the winner is on the subjects that it was chosen on.
 
 Best of all: {best:.5f} (median configuration {median:.5f}), by {kept}; {rest}; {seconds:.1f} s.
+
+TPE lists the configurations that are left and takes the one where its densities say that good
+trials are; pruning stops a trial that is worse than the best one on its first two subjects
+(Wilcoxon p < {pruner_p:g}), or later. That threshold was chosen by replays of this table with other
+seeds.
 
 Each search was replayed {n} times with other seeds on the stored values, until it had used
 {share:.0f} % of the inversions. Gap: how far its best is from the best of all. Configurations that

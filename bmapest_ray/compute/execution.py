@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bmapest_ray.base.errors import InvalidInput, MissingInput
+from bmapest_ray.base.memory import free_memory, is_out_of_memory
 from bmapest_ray.base.threads import limit_threads
 from bmapest_ray.study.ports import Failure, Outcome, Task
 from bmapest_ray.study.status import JobStatus
@@ -51,7 +52,8 @@ class Worker:
     def __init__(self, work: str, state: Mapping[str, Any] | None = None) -> None:
         limit_threads(1)
         self._work = resolve_work(work)
-        self._state = dict(state or {})
+        self._initial = dict(state or {})
+        self._state = dict(self._initial)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def ping(self) -> str:
@@ -63,15 +65,26 @@ class Worker:
         return [self.run(task) for task in tasks]
 
     def run(self, task: Task) -> Outcome:
-        """Run a task and return its value, or the failure with its traceback."""
+        """Run a task and return its value, or the failure with its traceback.
+
+        Where memory runs out, what earlier tasks left in the state is dropped for a second try.
+        """
         started = time.perf_counter()
-        value, failure = None, None
-        try:
-            value = self._work(task.payload, self._state)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - any failure is the task's outcome
-            failure = failure_of(error)
+        value, failure = self._try(task)
+        if failure is not None and failure.out_of_memory:
+            kept = self._state.keys() - self._initial.keys()
+            self._state = dict(self._initial)
+            free_memory()
+            if kept:
+                value, failure = self._try(task)
         seconds = time.perf_counter() - started
         return Outcome(task.id, value, failure, seconds=seconds, worker=self._name)
+
+    def _try(self, task: Task) -> tuple[Any, Failure | None]:
+        try:
+            return self._work(task.payload, self._state), None
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any failure is the task's outcome
+            return None, failure_of(error)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -82,4 +95,5 @@ def failure_of(error: BaseException) -> Failure:
         message=str(error) or type(error).__name__,
         traceback="".join(traceback.format_exception(error)),
         invalid_input=isinstance(error, InvalidInput | MissingInput),
+        out_of_memory=is_out_of_memory(error),
     )

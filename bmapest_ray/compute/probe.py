@@ -51,6 +51,22 @@ def play(payload: dict[str, Any], state: dict[str, Any]) -> Any:  # noqa: ANN401
     return payload.get("value", state.get("calls"))
 
 
+def share(payload: dict[str, Any], state: dict[str, Any]) -> int:
+    """Take a place of a device that has ``places`` for processes; run out of memory without one.
+
+    A process keeps its place, as one keeps its memory on a GPU, until it ends.
+    """
+    folder = Path(payload["folder"])
+    mine = folder / str(os.getpid())
+    held = [place for place in folder.iterdir() if Path("/proc", place.name).exists()]
+    if mine not in held and len(held) >= int(payload["places"]):
+        raise MemoryError("no place is left")
+    mine.touch()
+    state["calls"] = int(state.get("calls", 0)) + 1
+    time.sleep(float(payload.get("sleep", 0.0)))
+    return os.getpid()
+
+
 def multiply(payload: float, state: dict[str, Any]) -> float:
     """Multiply matrices for `payload` seconds of this process's CPU time, as an inversion would."""
     import torch

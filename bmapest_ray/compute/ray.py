@@ -28,7 +28,8 @@ class RayRunner:
     Where tasks are short, every actor holds the next call while it works on one, so that it never
     waits for this process; other tasks wait here. An actor gets first those whose `affinity` it
     has served before. A task whose actor dies or passes the time limit runs again, `retries` times
-    at most; tasks that were only waiting on that actor do not lose an attempt. With every actor
+    at most; tasks that were only waiting on that actor do not lose an attempt. Where a task runs
+    out of memory, half of the actors on its machine are let go and it runs again. With every actor
     down the runner keeps trying to bring them up: nodes may come back.
 
     Parameters
@@ -140,6 +141,7 @@ class RayRunner:
             self._collect(refs[ref])
         for slot in self._slots:
             slot.stop_if_late()
+        self._let_go()
         self._dispatch()
         self._metrics.queues(
             waiting=len(self._queue),
@@ -166,8 +168,31 @@ class RayRunner:
         if isinstance(result, Lost):
             self._again(result)
             return
-        for outcome in result:
-            self._finish(outcome)
+        for queued, outcome in result:
+            short = outcome.failure is not None and outcome.failure.out_of_memory
+            if short and outcome.attempts <= self.settings.retries and self._make_room(slot):
+                self._metrics.retried()
+                self._queue.appendleft(replace(queued, attempts=outcome.attempts, alone=True))
+            else:
+                self._finish(outcome)
+
+    def _make_room(self, slot: Slot) -> bool:
+        """Let half of the actors on a machine go; returns whether a job may fit with the others.
+
+        Actors that share a GPU compete for its memory: fewer of them, fewer jobs at once.
+        """
+        if slot.is_leaving:
+            return True
+        others = [s for s in self._slots if s.host == slot.host and not s.is_leaving and s != slot]
+        for leaving in [slot, *others][: (1 + len(others)) // 2]:
+            leaving.is_leaving = True
+        return slot.is_leaving
+
+    def _let_go(self) -> None:
+        """End the actors that were told to leave and have nothing more to do."""
+        for slot in [s for s in self._slots if s.is_leaving and not s.n_calls]:
+            slot.kill(restart=False)
+            self._slots.remove(slot)
 
     def _finish(self, outcome: Outcome) -> None:
         self._done.append(outcome)

@@ -97,6 +97,10 @@ class Slot:
         self._calls: deque[Call] = deque()
         self._failed_starts = 0
         self.affinities: OrderedDict[str, None] = OrderedDict()
+        self.host = ""
+        """Machine of the actor, once it is up."""
+        self.is_leaving = False
+        """No more calls are sent, because its machine has not the memory for so many actors."""
         self._actor = make_actor()
         self._ping = self._actor.ping.remote()
 
@@ -108,7 +112,8 @@ class Slot:
     @property
     def is_up(self) -> bool:
         """Whether calls may be sent."""
-        return self._ping is None and not any(c.was_waiting or c.stopped for c in self._calls)
+        waits = any(call.was_waiting or call.stopped for call in self._calls)
+        return self._ping is None and not waits and not self.is_leaving
 
     @property
     def n_calls(self) -> int:
@@ -137,21 +142,21 @@ class Slot:
         while len(self.affinities) > _REMEMBERED_AFFINITIES:
             self.affinities.popitem(last=False)
 
-    def take_head(self) -> list[Outcome] | Lost:
+    def take_head(self) -> list[tuple[Queued, Outcome]] | Lost:
         """Take the first call, which is ready: its outcomes, or how it was lost."""
         call = self._calls.popleft()
         try:
             outcomes: list[Outcome] = self._ray.get(call.ref)
         except self._ray.exceptions.RayTaskError as error:
             self._start_clock()
-            return [_not_delivered(queued, error) for queued in call.tasks]
+            return [(queued, _not_delivered(queued, error)) for queued in call.tasks]
         except self._ray.exceptions.RayError as error:
             self._recover()
             status = JobStatus.TIMED_OUT if call.stopped else JobStatus.LOST
             return Lost(call, status, f"{type(error).__name__}: {_first_line(error)}")
         self._start_clock()
         return [
-            replace(outcome, attempts=queued.attempts + 1)
+            (queued, replace(outcome, attempts=queued.attempts + 1))
             for queued, outcome in zip(call.tasks, outcomes, strict=True)
         ]
 
@@ -170,12 +175,13 @@ class Slot:
             If the actor cannot be made at all.
         """
         try:
-            self._ray.get(self._ping)
+            name: str = self._ray.get(self._ping)
         except self._ray.exceptions.RayError as error:
             self._retry_start(error)
         else:
             self._ping = None
             self._failed_starts = 0
+            self.host = name.partition(":")[0]
 
     def kill(self, *, restart: bool) -> None:
         """Kill the actor's process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,7 +38,10 @@ class Checkpoint:
         return progress.iteration % self.every == 0 or not bool(progress.open.any())
 
     def write(self, progress: Progress, problem_digest: str) -> None:
-        """Write the state; a reader sees the old file or the new one, never half of one."""
+        """Write the state; a reader sees the old file or the new one, never half of one.
+
+        Several processes may write: one that was taken for dead may live on for a while.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "format": FORMAT,
@@ -51,9 +55,12 @@ class Checkpoint:
             "extra": progress.extra,
             "seconds": progress.elapsed,
         }
-        partial = self.path.with_name(self.path.name + ".partial")
-        torch.save(content, partial)
-        partial.replace(self.path)
+        partial = self.path.with_name(f".tmp-{uuid.uuid4().hex}-{self.path.name}")
+        try:
+            torch.save(content, partial)
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def read(self, problem_digest: str) -> Progress | None:
         """Return the stored state, or None if there is none.

@@ -30,7 +30,8 @@ WORK = f"{__name__}:work"
 """Name of the work function that a runner calls for a study."""
 
 _CHECKPOINT_EVERY = 10
-"""Iterations between two checkpoints: a Gauss-Newton solve is over by then, Adam is not."""
+"""Iterations between two checkpoints: a linear Gauss-Newton solve is over by then, Adam is not.
+Gauss-Newton through a non-linear model takes long for each, and keeps every one."""
 
 _CURVE_POINTS = 100
 """Longest convergence curve that is kept."""
@@ -162,7 +163,8 @@ def _checkpoint(spec: JobSpec, folder: str | Path | None) -> "Checkpoint | None"
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    return Checkpoint(Path(folder) / f"{spec.id}.pt", every=_CHECKPOINT_EVERY)
+    quick = Mixing(spec.model.mixing).is_linear or spec.solve.solver.first_order
+    return Checkpoint(Path(folder) / f"{spec.id}.pt", every=_CHECKPOINT_EVERY if quick else 1)
 
 
 def thin(history: "Sequence[Step]", most: int = _CURVE_POINTS) -> tuple[dict[str, float], ...]:

@@ -39,6 +39,8 @@ class Failure:
     traceback: str = ""
     invalid_input: bool = False
     """The work raised InvalidInput or MissingInput: the user's input is at fault, not the task."""
+    out_of_memory: bool = False
+    """Memory of the device or the machine ran out: with fewer neighbours the task may fit."""
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ Drivers ask in turn. A trial that diverged or failed is told as failed and has n
 towards the budget. A trial that a dead driver left running is adopted, by whoever asks next: its
 settings are in the storage, so it goes on under the same number.
 
-Two kinds of proposals are set aside at once, cost no job and do not count: those whose scan time is
-over the limit, which the sampler learns to avoid, and those that were proposed before.
+Proposals over the limit of scan time, or made before, are set aside at once, cost no job and do not
+count; spaces of few points are listed instead, see `bmapest_ray.study.search_listed`.
 """
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bmapest_ray.base.seeding import seed_of
@@ -20,7 +20,17 @@ from bmapest_ray.study.config import SearchConfig
 from bmapest_ray.study.crew import Alone, Crew
 from bmapest_ray.study.proposal import Proposal, ScanTime
 from bmapest_ray.study.records import TrialRecord
-from bmapest_ray.study.search_samplers import LEARN_CONSTRAINTS, make_pruner, make_sampler, suggest
+from bmapest_ray.study.search_listed import is_listed, most_promising
+from bmapest_ray.study.search_samplers import (
+    STARTUP_TRIALS,
+    directions_of,
+    learn_excess,
+    make_pruner,
+    make_sampler,
+    state_of,
+    suggest,
+    tried_of,
+)
 from bmapest_ray.study.space import Space, Value, grid, is_finite, is_whole
 from bmapest_ray.study.status import TrialStatus
 
@@ -75,24 +85,25 @@ class Search:
         self._config, self._crew = config, crew or Alone()
         self._space = dict(config.space if space is None else space)
         self._maximize, self._scan_time = maximize, scan_time or ScanTime(lambda _: 0.0)
-        towards = optuna.study.StudyDirection
-        direction = towards.MAXIMIZE if maximize else towards.MINIMIZE
         self._study = optuna.create_study(
             study_name=name,
             storage=storage,
             sampler=make_sampler(config, self._seed_name, 0),
             pruner=make_pruner(config),
-            directions=[direction, towards.MINIMIZE] if config.pareto else [direction],
+            directions=directions_of(config, maximize=maximize),
             load_if_exists=True,
         )
         self._whole_grid = config.sampler in ("grid", "brute")
+        learns = config.sampler == "tpe" and not config.pareto
+        picks = (learns or config.sampler == "random") and is_listed(self._space)
+        self._picks = self._whole_grid or picks
         self._live: dict[int, optuna.trial.Trial] = {}
         self._reported: dict[int, set[int]] = {}
 
     @property
     def budget(self) -> int:
         """Number of trials."""
-        size = sum(1 for _ in self._points()) if self._whole_grid else None
+        size = len(self._points) if self._whole_grid else None
         limits = [n for n in (self._config.n_trials, size) if n is not None]
         return min(limits)
 
@@ -142,18 +153,11 @@ class Search:
         """Say how a trial ended; telling it again changes nothing."""
         import optuna
 
-        states = {
-            TrialStatus.COMPLETE: optuna.trial.TrialState.COMPLETE,
-            TrialStatus.PRUNED: optuna.trial.TrialState.PRUNED,
-            TrialStatus.FAILED: optuna.trial.TrialState.FAIL,
-        }
-        values = None
-        if status is TrialStatus.COMPLETE and value is not None:
-            values = [value]
-            if self._config.pareto:
-                values.append(self._scan_time.seconds_of(settings or {}))
+        seconds = [self._scan_time.seconds_of(settings or {})] if self._config.pareto else []
+        complete = status is TrialStatus.COMPLETE
+        values = [value, *seconds] if complete and value is not None else None
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # told before an answer was lost
-            self._study.tell(number, values, state=states[status], skip_if_finished=True)
+            self._study.tell(number, values, state=state_of(status), skip_if_finished=True)
         self._live.pop(number, None)
         self._reported.pop(number, None)
 
@@ -164,12 +168,6 @@ class Search:
             return None
         best = (max if self._maximize else min)(complete, key=lambda trial: trial.values[0])
         return Proposal(best.number, dict(best.params))
-
-    @property
-    def best_value(self) -> float | None:
-        """Value of the best complete trial."""
-        best = self.best()
-        return None if best is None else self._study.trials[best.number].values[0]
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials by state."""
@@ -205,12 +203,12 @@ class Search:
         for _ in range(_TRIES):
             if self.started >= self.budget or self._is_stagnant():
                 return None
-            if self._whole_grid and not self._enqueue_unseen(shuffled=False):
+            if self._picks and not self._enqueue_unseen():
                 return None
             trial = self._ask()
             if not self._set_aside(trial):
                 return self._begin(trial)
-        if not is_finite(self._space) or not self._enqueue_unseen(shuffled=True):
+        if not is_finite(self._space) or not self._enqueue_unseen():
             return None
         return self._begin(self._ask())
 
@@ -242,10 +240,7 @@ class Search:
         excess_s = self._scan_time.excess_s(trial.params)
         if excess_s > 0:
             trial.set_user_attr(_ASIDE, "scan time")
-            if self._config.sampler in LEARN_CONSTRAINTS:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    trial.set_constraint("scan_time", excess_s)
+            learn_excess(trial, excess_s, self._config)
             self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             return True
         if any(other.params == trial.params for other in self._proposed(but=trial.number)):
@@ -262,22 +257,35 @@ class Search:
         ended = [t for t in self._proposed() if t.state.is_finished() and t.number > best.number]
         return len(ended) >= patience
 
-    def _points(self) -> Iterator[dict[str, Value]]:
-        return (p for p in grid(self._space) if self._scan_time.excess_s(p) <= 0)
+    @cached_property
+    def _points(self) -> list[dict[str, Value]]:
+        return [p for p in grid(self._space) if self._scan_time.excess_s(p) <= 0]
 
-    def _enqueue_unseen(self, *, shuffled: bool) -> bool:
+    def _enqueue_unseen(self) -> bool:
         """Have a point of a finite space proposed next that was not proposed yet."""
         import optuna
 
         if self._study.get_trials(False, (optuna.trial.TrialState.WAITING,)):
             return True
-        seen = [trial.params for trial in self._proposed()]
-        free = [point for point in self._points() if point not in seen]
+        tried = self._proposed()
+        seen = [trial.params for trial in tried]
+        free = [point for point in self._points if point not in seen]
         if not free:
             return False
-        draw = seed_of("unseen", self._config.seed, self._seed_name, len(seen)) if shuffled else 0
-        self._study.enqueue_trial(free[draw % len(free)])
+        self._study.enqueue_trial(free[self._pick(free, tried)])
         return True
+
+    def _pick(
+        self, free: Sequence[Mapping[str, Value]], tried: "Sequence[optuna.trial.FrozenTrial]"
+    ) -> int:
+        """Choose among points: in order, at random, or by what the trials say."""
+        draw = seed_of("unseen", self._config.seed, self._seed_name, len(tried))
+        if self._whole_grid:
+            return 0
+        is_start = len(tried) < STARTUP_TRIALS
+        if is_start or not self._picks or self._config.sampler == "random":
+            return draw % len(free)
+        return most_promising(free, tried_of(tried, maximize=self._maximize), draw)
 
     def _with_settings(self) -> "list[optuna.trial.FrozenTrial]":
         """Return trials with all their settings; one that was cut short while asking has not."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from bmapest_ray.study.config import StudyConfig
 from bmapest_ray.study.objective import make_objective
 from bmapest_ray.study.records import TrialRecord
-from bmapest_ray.study.search_samplers import distribution
+from bmapest_ray.study.search_samplers import directions_of, distribution, state_of
 from bmapest_ray.study.search_storage import heal_journal, open_storage
 from bmapest_ray.study.space import Choices, Dimension
 from bmapest_ray.study.status import Stage, TrialStatus
@@ -39,15 +39,13 @@ def rebuild_journal(config: StudyConfig, store: StudyStore) -> int:
     if journal.exists():
         journal.replace(journal.with_name(f"{JOURNAL}.old"))
     storage = open_storage(journal)
-    down, up = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
-    towards = up if make_objective(config.search.objective).maximize else down
-    directions = [towards, down] if config.search.pareto else [towards]
+    maximize = make_objective(config.search.objective).maximize
     count = 0
     for label in dict.fromkeys(trial.key.protocol for trial in searched):
         study = optuna.create_study(
             study_name=f"{config.name}/{label}",
             storage=storage,
-            directions=directions,
+            directions=directions_of(config.search, maximize=maximize),
         )
         mine = [t for t in searched if t.key.protocol == label]
         study.add_trials(_frozen(mine, config))
@@ -59,11 +57,6 @@ def _frozen(trials: Sequence[TrialRecord], config: StudyConfig) -> "list[optuna.
     """Return trials in the order of their numbers, gaps filled."""
     import optuna
 
-    states = {
-        TrialStatus.COMPLETE: optuna.trial.TrialState.COMPLETE,
-        TrialStatus.PRUNED: optuna.trial.TrialState.PRUNED,
-        TrialStatus.FAILED: optuna.trial.TrialState.FAIL,
-    }
     ended = {t.key.number: t for t in trials if t.status is not TrialStatus.RUNNING}
     made = []
     for number in range(max(ended, default=-1) + 1):
@@ -76,7 +69,7 @@ def _frozen(trials: Sequence[TrialRecord], config: StudyConfig) -> "list[optuna.
         }
         made.append(
             optuna.create_trial(
-                state=states[trial.status],
+                state=state_of(trial.status),
                 values=_values(trial, pareto=config.search.pareto),
                 params=dict(trial.settings),
                 distributions={path: distribution(d) for path, d in known.items()},

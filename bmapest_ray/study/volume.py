@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from bmapest_ray.anatomy.maps import TissueMaps
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.base.memory import in_batches
 from bmapest_ray.base.seeding import generator
+from bmapest_ray.inversion.result import Inversion
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.solve import BatchMeasurement, invert_batch
 from bmapest_ray.simulate.factory import BuiltOperator
@@ -64,6 +66,8 @@ def invert_volume(
         Largest noise-free magnitude of the volume over sigma; None is noise-free.
     told
         Called with slices done and in all.
+    batch
+        Slices at once; halved where memory does not do.
 
     Raises
     ------
@@ -83,12 +87,15 @@ def invert_volume(
         clean = torch.stack(drawn)
     start = torch.full_like(truth[0], 1 / (1 + len(truth[0])))
     settings = solver or SolverSettings()
+
+    def invert_some(images: Sequence[Tensor]) -> tuple[Inversion, ...]:
+        measured = BatchMeasurement(torch.stack(list(images)), "magnitude", sigma)
+        return invert_batch(measured, operator, solver=settings, start=start)
+
     solved, unfinished = [], 0
-    for images in torch.split(clean.abs(), batch):
-        measured = BatchMeasurement(images, "magnitude", sigma)
-        results = invert_batch(measured, operator, solver=settings, start=start)
-        unfinished += sum(not result.converged for result in results)
-        solved += [result.maps for result in results]
+    for result in in_batches(list(clean.abs()), invert_some, batch):
+        unfinished += not result.converged
+        solved.append(result.maps)
         if told is not None:
             told(len(solved), len(truth))
     maps = torch.stack(solved, dim=1)

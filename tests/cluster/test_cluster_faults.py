@@ -14,6 +14,7 @@ from typing import Any
 
 import fake_job
 import faulty_study_process
+import long_job_process
 import pytest
 from postgres_server import PostgresServer, running_server
 
@@ -30,6 +31,21 @@ PATIENCE_S = 500  # of one test; on a busy machine processes need long to start
 def database() -> Iterator[PostgresServer]:
     with running_server() as server:
         yield server
+
+
+def patiently(make: Callable[[], Any]) -> Any:
+    """Ray gives a node half a minute to start; on a machine that is busy that may not do."""
+    for _ in range(4):
+        try:
+            return make()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return make()
+
+
+def add_worker_node(cluster: Any) -> None:
+    patiently(lambda: cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 1024**2))
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +65,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         reset_auth_token_state()
         import_ray()
         small = {"object_store_memory": 100 * 1024**2, "include_dashboard": False}
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+        made = patiently(
+            lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
+        )
         for _ in range(2):
-            made.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 1024**2)
+            add_worker_node(made)
         yield made
         made.shutdown()
         reset_auth_token_state()
@@ -121,7 +139,7 @@ class Disturbed:
         os.kill(int(record.worker.split(":")[1]), signal.SIGKILL)
 
     def remove_node(self) -> None:
-        self.cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=100 * 1024**2)
+        add_worker_node(self.cluster)
         node = next(iter(self.cluster.worker_nodes))
         self.cluster.remove_node(node, allow_graceful=False)
 
@@ -183,6 +201,45 @@ def test_a_lost_node_costs_only_what_it_was_doing(disturb: Callable[..., Disturb
     study.wait_for(8)
     study.remove_node()
     study.check(IN_FLIGHT)
+
+
+def test_a_long_inversion_goes_on_from_its_checkpoint_on_another_node(
+    cluster: Any, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    log.mkdir()
+    words = [long_job_process.__file__, str(out), str(log), cluster.address]
+    with subprocess.Popen([sys.executable, *words]) as driver:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(seen := fake_job.lines(log, "iterations.txt")) < 25:
+            assert driver.poll() is None, "the driver ended early"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        lost = seen[0].split()[0]
+        (node,) = [node for node in cluster.worker_nodes if node.node_id == lost]
+        cluster.remove_node(node, allow_graceful=False)
+        assert driver.wait(PATIENCE_S) == 0
+    add_worker_node(cluster)
+
+    steps = [line.split() for line in fake_job.lines(log, "iterations.txt")]
+    before = [int(step) for node, step in steps if node == lost]
+    after = [int(step) for node, step in steps if node != lost]
+    assert len({node for node, _ in steps}) == 2
+    assert before == list(range(before[-1] + 1))
+    assert 20 <= after[0] <= before[-1] + 1  # every tenth iteration is kept, and never the first
+    assert after == list(range(after[0], long_job_process.ITERATIONS + 1))
+    assert not list(out.glob("checkpoints/*.pt"))
+    (job,) = load_jobs(out)
+    assert (job.status, job.attempts) == ("DONE", 2)
+
+    run_study(
+        long_job_process.study({"runner": "local"}),
+        tmp_path / "undisturbed",
+        runner=LocalRunner("long_job_process:work", {}),
+    )
+    (undisturbed,) = load_jobs(tmp_path / "undisturbed")
+    assert (undisturbed.id, undisturbed.scores) == (job.id, job.scores)
+    assert undisturbed.iterations == job.iterations
 
 
 def test_a_killed_driver_is_resumed(disturb: Callable[..., Disturbed]) -> None:

@@ -68,6 +68,27 @@ class TestSurvival:
         assert "within 1 s, it was stopped once" in failure.message
         assert done["fine"].value == 1
 
+    def test_where_memory_runs_out_fewer_actors_go_on(self, tmp_path: Path) -> None:
+        runner = RayRunner(f"{PROBE}:share", RaySettings(actors=2, num_cpus=0.5, retries=2))
+        while not all(slot.is_up for slot in runner._slots):
+            runner._step(0.1)
+        payload = {"folder": str(tmp_path), "places": 1, "sleep": 0.05}
+        done = run_all(runner, [Task(f"t{i}", payload) for i in range(12)])
+        workers = runner.describe()["workers"]
+        runner.shutdown()
+        assert all(outcome.failure is None for outcome in done.values())
+        assert max(outcome.attempts for outcome in done.values()) > 1
+        assert workers == 1
+
+    def test_what_never_fits_is_given_up(self, tmp_path: Path) -> None:
+        runner = RayRunner(f"{PROBE}:share", RaySettings(actors=2, num_cpus=0.5, retries=2))
+        done = run_all(runner, [Task("large", {"folder": str(tmp_path), "places": 0})])
+        runner.shutdown()
+        failure = done["large"].failure
+        assert failure is not None
+        assert failure.out_of_memory
+        assert "no place is left" in failure.message
+
 
 @pytest.mark.usefixtures("cluster")
 class TestPlacement:

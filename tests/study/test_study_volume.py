@@ -6,9 +6,11 @@ import torch
 from bmapest_ray.anatomy.catalog import open_anatomy
 from bmapest_ray.anatomy.slices import extract_volume
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.inversion.solve import invert_batch
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.simulate.factory import Scene, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.study import volume
 from bmapest_ray.study.calibration import NOMINAL, CalibrationCase, calibrate
 from bmapest_ray.study.volume import invert_volume
 from bmapest_ray.tissue.fields import make_fields
@@ -30,12 +32,28 @@ def built(slices):
 def test_every_slice_of_a_volume_is_found_and_lies_where_it_was(slices, built):
     told = []
     found = invert_volume(slices, built, snr=None, batch=4, told=lambda *n: told.append(n))
-    assert told == [(4, 10), (8, 10), (10, 10)]
+    assert told == [(number, 10) for number in range(1, 11)]
     assert found.maps.shape == (3, 10, 16, 16)
     assert min(found.psnr_db) > 60
     for number, (z_mm, maps) in enumerate(slices):
         assert (found.affine @ [0, 0, number, 1])[2] == pytest.approx(z_mm)
         assert torch.equal(found.truth[:, number], maps.fraction)
+
+
+def test_a_batch_that_does_not_fit_is_halved(slices, built, monkeypatch):
+    whole = invert_volume(slices, built, snr=None, batch=8)
+    sizes = []
+
+    def short_of_memory(measured, *args, **kwargs):
+        sizes.append(len(measured.images))
+        if sizes[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return invert_batch(measured, *args, **kwargs)
+
+    monkeypatch.setattr(volume, "invert_batch", short_of_memory)
+    found = invert_volume(slices, built, snr=None, batch=8)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    assert torch.allclose(found.maps, whole.maps, atol=1e-4)
 
 
 def test_noise_of_a_volume_has_one_level_and_costs_accuracy(slices, built):
