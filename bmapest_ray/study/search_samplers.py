@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from bmapest_ray.base.errors import InvalidInput
@@ -138,7 +139,8 @@ def _estimate(
     shared = seen.keys() & known.keys()
     if trial.state.name != "PRUNED" or not shared:
         return math.inf
-    return sign * best.values[0] + sum(sign * (seen[s] - known[s]) for s in shared) / len(shared)
+    behind = fmean(sign * (seen[step] - known[step]) for step in shared)
+    return float(sign * best.values[0] + behind)
 
 
 def require_package(package: str) -> None:
