@@ -35,7 +35,7 @@ def write_calibration_table(anatomy: str, splits: Path, folder: Path, draws: int
     both = "t1inv,t2prep"
     cases = [
         *(CalibrationCase(f"complex {snr}", both, snr, "complex") for snr in (20, 50, 200)),
-        CalibrationCase("strong magnitudes", "t2prep,t2star", 1000, "magnitude", filled=True),
+        CalibrationCase("strong magnitudes", "t2prep,t2star", 10_000, "magnitude", filled=True),
         CalibrationCase("Rician magnitudes", both, 20, "magnitude"),
         CalibrationCase("complex, simplex", both, 50, "complex", constraints="simplex"),
         CalibrationCase("magnitudes, simplex", both, 50, "magnitude", constraints="simplex"),
