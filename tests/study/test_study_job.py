@@ -117,6 +117,17 @@ def test_a_start_is_read_from_a_folder(cache: JobCache, tmp_path: Path) -> None:
         cache.start(coarse, spec.solve)
 
 
+def test_averaged_voxels_are_fitted_from_where_compartments_end(cache: JobCache) -> None:
+    linear = run_job(job(signal="complex", data={"mixing": "average"}), cache)
+    settings = {"max_iterations": 2}
+    found = run_job(
+        job(signal="complex", mixing="average", inversion={"settings": settings}), cache
+    )
+    for tissue, row in linear.scores.items():
+        assert (found.scores[tissue]["psnr_db"] or 0) > (row["psnr_db"] or 0) + 3
+    assert found.history[0]["objective"] < 0.2 * linear.history[0]["objective"]
+
+
 def test_named_starts(cache: JobCache) -> None:
     spec = job(inversion={"start": "truth"})
     truth = cache.truth(spec.anatomy).fraction
