@@ -24,6 +24,7 @@ ResultsOption = Annotated[Path, typer.Option(help="Folder of the table; resumed.
 SPLITS, RESULTS = Path("studies/splits.yaml"), Path("studies/results")
 
 ALL_SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
+_ENGINES = ("reference", "exact", "lowrank")
 _ROWS = (
     ("seconds", "forward and backward [s]"),
     ("setup_seconds", "set-up [s]"),
@@ -46,12 +47,16 @@ def engine(
     threads: int = typer.Option(1, help="Torch threads, the same for every engine."),
     pairs: int = typer.Option(3, help="Times that reference and engine alternate."),
     memory_gb: float = typer.Option(20.0, help="The reference is skipped above this."),
+    engines: str = typer.Option("reference,exact,lowrank", help="What is timed, by comma."),
+    memory_budget_gb: float = typer.Option(1.0, help="Bound on temporary arrays of ours."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
 ) -> None:
     """Time MR-zero's own execution, the exact and the low-rank engine side by side."""
     with stdout_to_stderr():
+        from bmapest_ray.base.errors import require_choice
         from bmapest_ray.simulate.benchmark import run_benchmark
         from bmapest_ray.simulate.benchmark_process import BenchmarkRequest
+        from bmapest_ray.simulate.factory import Engine
         from bmapest_ray.tissue.mixing import Mixing
 
         request = BenchmarkRequest(
@@ -63,8 +68,13 @@ def engine(
             threads=threads,
             pairs=pairs,
             memory_gb=memory_gb,
+            engines=tuple(
+                Engine(require_choice("engine", name.strip(), _ENGINES))
+                for name in engines.split(",")
+            ),
+            memory_budget_gb=memory_budget_gb,
         )
-        figures = run_benchmark(request)
+        figures = run_benchmark(request, lambda text: typer.echo(text, err=True))
     if json:
         print_json(dict(figures))
         return
@@ -231,7 +241,7 @@ def _print(request: BenchmarkRequest, figures: BenchmarkFigures) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = [name for name in ("reference", "exact", "lowrank") if name in figures]
+    columns = [name for name in _ENGINES if name in figures]
     title = f"{figures['contrasts']} contrasts at {request.matrix}x{request.matrix}"
     table = Table("", *columns, title=f"{title}, {request.mixing}, {request.threads} thread(s)")
     sections = {"reference": figures.get("reference"), "exact": figures.get("exact")}

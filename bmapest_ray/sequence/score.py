@@ -20,7 +20,7 @@ from bmapest_ray.sequence.events import (
     without_window,
 )
 from bmapest_ray.sequence.lobes import Lobe, lobe, plateau, raster_steps, shortest_lobe
-from bmapest_ray.sequence.scanner import Scanner
+from bmapest_ray.sequence.scanner import ADC_RASTER_S, Scanner
 
 MIN_MATRIX: Final = 4
 MAX_MATRIX: Final = 1024
@@ -132,6 +132,11 @@ class Score:
             raise InvalidInput(
                 f"matrix x dwell_s must be a multiple of {self.scanner.gradient_raster_s:.4g} s, "
                 f"got {self.matrix} x {dwell_s:.6g} s; change dwell_s"
+            )
+        if abs(dwell_s / ADC_RASTER_S - round(dwell_s / ADC_RASTER_S)) > 1e-3:
+            raise InvalidInput(
+                f"dwell_s must be a multiple of {ADC_RASTER_S:.4g} s, got {dwell_s:.6g} s; "
+                "change dwell_s"
             )
         gx = plateau(1 / (self.fov_m * dwell_s), flat, self.scanner, "raise dwell_s or the FOV")
         ramp = max(gx.ramp, raster_steps(self.scanner.adc_dead_time_s, self.scanner))

@@ -9,6 +9,7 @@ extrapolated.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import TypedDict
 
 from bmapest_ray.simulate.benchmark_process import BenchmarkRequest, Pass, Remote
@@ -50,10 +51,13 @@ def reference_gb(request: BenchmarkRequest) -> float:
     return contrasts * request.matrix**4 * _REFERENCE_GB_PER_SAMPLE * 0.85
 
 
-def run_benchmark(request: BenchmarkRequest) -> BenchmarkFigures:
-    """Time reference, exact and low-rank engine alternately and compare their results.
+def run_benchmark(
+    request: BenchmarkRequest, told: Callable[[str], None] = lambda _: None
+) -> BenchmarkFigures:
+    """Time the engines of a request alternately and compare their results.
 
-    The reference is skipped with a reason where it does not fit into ``memory_gb``.
+    The reference is skipped with a reason where it does not fit into ``memory_gb``. ``told`` is
+    called with what is done next.
     """
     figures: BenchmarkFigures = {
         "matrix": request.matrix,
@@ -61,49 +65,49 @@ def run_benchmark(request: BenchmarkRequest) -> BenchmarkFigures:
         "threads": request.threads,
         "mixing": str(request.mixing),
     }
-    needed = reference_gb(request)
-    engines = [Engine.EXACT, *([Engine.LOWRANK] if request.mixing.is_linear else [])]
-    reference = None
-    if needed <= request.memory_gb:
-        reference = Remote(request, Engine.REFERENCE)
-    else:
-        figures["reference"] = {
-            "skipped": f"needs about {needed:.0f} GB, more than {request.memory_gb:.0f} GB"
-        }
-    ours = {engine: Remote(request, engine) for engine in engines}
+    wanted = request.engines
+    if Engine.REFERENCE in wanted and (needed := reference_gb(request)) > request.memory_gb:
+        reason = f"needs about {needed:.0f} GB, more than {request.memory_gb:.0f} GB"
+        figures["reference"] = {"skipped": reason}
+        wanted = tuple(engine for engine in wanted if engine is not Engine.REFERENCE)
+    remotes: dict[Engine, Remote] = {}
     try:
-        passes, theirs = _alternate(request, reference, ours)
-        if reference is not None:
-            figures["reference"] = _figures(reference, theirs)
-        for engine, remote in ours.items():
-            compared = _compared(remote, passes[engine], theirs)
-            figures["exact" if engine is Engine.EXACT else "lowrank"] = compared
-        if Engine.LOWRANK in ours:
-            remote = ours[Engine.LOWRANK]
+        for engine in wanted:
+            told(f"building {engine} in a process of its own")
+            remotes[engine] = Remote(request, engine)
+        passes = _alternate(request, remotes, told)
+        for engine, remote in remotes.items():
+            theirs = passes.get(Engine.REFERENCE, [])
+            if engine is Engine.REFERENCE:
+                figures["reference"] = _figures(remote, theirs)
+            else:
+                compared = _compared(remote, passes[engine], theirs)
+                figures["exact" if engine is Engine.EXACT else "lowrank"] = compared
+        if Engine.LOWRANK in remotes:
+            remote = remotes[Engine.LOWRANK]
             bare = statistics.median(remote.ask("bare") for _ in range(9))
             figures["lowrank"]["rank"] = remote.ask("rank")
             figures["lowrank"]["bare_fft_ratio"] = figures["lowrank"]["seconds"] / bare
     finally:
-        for remote in [*ours.values(), *([reference] if reference else [])]:
+        for remote in remotes.values():
             remote.stop()
     return figures
 
 
 def _alternate(
-    request: BenchmarkRequest, reference: Remote | None, ours: dict[Engine, Remote]
-) -> tuple[dict[Engine, list[Pass]], list[Pass]]:
-    for remote in ours.values():
-        remote.run()  # first calls plan their transforms
-    passes: dict[Engine, list[Pass]] = {engine: [] for engine in ours}
-    theirs: list[Pass] = []
-    for _ in range(request.pairs):
-        if reference is not None:
-            theirs.append(reference.run())
-        for engine, remote in ours.items():
+    request: BenchmarkRequest, remotes: dict[Engine, Remote], told: Callable[[str], None]
+) -> dict[Engine, list[Pass]]:
+    for engine, remote in remotes.items():
+        if engine is not Engine.REFERENCE:
+            remote.run()  # first calls plan their transforms
+    passes: dict[Engine, list[Pass]] = {engine: [] for engine in remotes}
+    for number in range(request.pairs):
+        for engine, remote in remotes.items():
+            told(f"pass {number + 1}/{request.pairs} of {engine}")
             # a short pass is repeated so that its median is not one lucky call
             repeated = [remote.run() for _ in range(5 if engine is Engine.LOWRANK else 1)]
             passes[engine].append(sorted(repeated, key=lambda one: one.seconds)[len(repeated) // 2])
-    return passes, theirs
+    return passes
 
 
 def _figures(remote: Remote, passes: list[Pass]) -> EngineFigures:

@@ -13,7 +13,7 @@ import torch
 
 from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
 from bmapest_ray.anatomy.slices import SliceSpec
-from bmapest_ray.base.errors import SimulationError
+from bmapest_ray.base.errors import InvalidInput, SimulationError
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.sequence.protocol import Protocol, StateAccuracy
@@ -46,6 +46,10 @@ class BenchmarkRequest:
         Times that reference and engine alternate.
     memory_gb
         The reference is skipped where it would need more.
+    engines
+        What is timed.
+    memory_budget_gb
+        Bound on temporary arrays of the exact and the low-rank engine.
     """
 
     protocol: str
@@ -57,6 +61,20 @@ class BenchmarkRequest:
     threads: int = 1
     pairs: int = 3
     memory_gb: float = 20.0
+    engines: tuple[Engine, ...] = (Engine.REFERENCE, Engine.EXACT, Engine.LOWRANK)
+    memory_budget_gb: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Leave out the engine that cannot do what is asked."""
+        able = self.mixing.is_linear
+        engines = tuple(e for e in self.engines if able or e is not Engine.LOWRANK)
+        if not engines or Engine.AUTO in engines:
+            msg = (
+                f"engines to time must be reference, exact or (for compartments) lowrank, got "
+                f"{','.join(self.engines) or 'none'} for {self.mixing}; name one that can do it"
+            )
+            raise InvalidInput(msg)
+        object.__setattr__(self, "engines", engines)
 
     @property
     def resolved(self) -> Protocol:
@@ -89,7 +107,12 @@ class _Bench:
             PAPER_3T,
             request.mixing,
         )
-        built = build_operator(scene, EngineOptions(engine=engine, workers=request.threads))
+        options = EngineOptions(
+            engine=engine,
+            memory_budget_gb=request.memory_budget_gb,
+            workers=request.threads,
+        )
+        built = build_operator(scene, options)
         self.operator = built.operator
         self.setup_seconds = built.setup_seconds
         channels = len(self.operator.channels)

@@ -21,7 +21,7 @@ import torch
 
 from bmapest_ray.simulate.factors import ImageFactors
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 _UNREADABLE = (
     RuntimeError, EOFError, KeyError, IndexError, TypeError, ValueError, OSError,
     pickle.UnpicklingError, zipfile.BadZipFile,

@@ -19,6 +19,7 @@ from bmapest_ray.simulate.hearing import Hearings
 from bmapest_ray.simulate.listen import find_hearings
 from bmapest_ray.simulate.plan import Plan
 from bmapest_ray.simulate.prepass import make_plan
+from bmapest_ray.simulate.score_events import events_of
 from bmapest_ray.simulate.stage import Probes
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
@@ -56,11 +57,18 @@ class ChainModel:
 def event_table(chain: Chain, scanner: Scanner, matrix: int, fov_m: float) -> EventTable:
     """Return the events of a chain, built once per process.
 
+    Straight from the score where it can be: writing, reading and checking a ``.seq`` file and
+    loading MR-zero for that takes longer than all else that an operator needs.
+
     Raises
     ------
     InvalidInput
         If the chain breaks a limit of the scanner.
     """
+    score = chain.write(matrix, fov_m, scanner)
+    known = all(block.raw is None for block in score.blocks)
+    if known and all(readout.on_grid for readout in score.readouts):
+        return events_of(score)
     return mrzero.import_chain(build_chain(chain, matrix, fov_m, scanner), matrix, fov_m)
 
 

@@ -45,6 +45,7 @@ class EncodedOperator:
         self.real_dtype = torch.float64 if dtype == torch.complex128 else torch.float32
         self.models = models
         self.table = table
+        self.fields = fields
         self.tissues = len(table.names)
         self.matrix = models[0].grid.matrix
         self.n_coils = fields.n_coils

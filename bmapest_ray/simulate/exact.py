@@ -11,6 +11,7 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.encoded import EncodedOperator
+from bmapest_ray.simulate.factors import FactorBuilder
 from bmapest_ray.simulate.hearing import Profile
 from bmapest_ray.simulate.operator import Linear
 from bmapest_ray.simulate.reconstruct import images_of, kspace_of
@@ -115,6 +116,16 @@ class CompartmentOperator(Linear, EncodedOperator):
             total += self._chain_adjoint(number, flat[:, start:stop])
             start = stop
         return total.reshape(*batch, *total.shape[1:])
+
+    def normal_blocks(self) -> torch.Tensor:
+        """Return the 3x3 blocks of ``Re A^H A`` per voxel, ``(tissue, tissue, y, x)``."""
+        parts = [
+            FactorBuilder(m, self.table, self.fields, 1e-4).normal_blocks() for m in self.models
+        ]
+        blocks = torch.stack(parts).sum(dim=0)
+        if self.fields.coils is not None:
+            blocks *= self.fields.coils.abs().square().sum(dim=0).to(blocks)
+        return blocks.to(self.device, self.real_dtype)
 
     def _chain_images(self, number: int, fractions: torch.Tensor) -> torch.Tensor:
         """Return images ``(batch, image * coil, y, x)`` of one chain."""

@@ -92,6 +92,21 @@ class FactorBuilder:
         images = range(len(self.model.table.images))
         return tuple(self._image(image, dtype) for image in images)
 
+    def normal_blocks(self) -> torch.Tensor:
+        """Return ``Re A^H A`` within each voxel, ``(tissue, tissue, y, x)``, float64, no coils.
+
+        Samples that are measured more than once count as often.
+        """
+        matrix, tissues = self.model.grid.matrix, len(self._density)
+        blocks = torch.zeros((tissues, tissues, matrix * matrix), dtype=torch.float64)
+        for image in range(len(self.model.table.images)):
+            rows = group_rows(self.model, image)
+            for voxels in torch.arange(matrix * matrix).split(_BLOCK_VOXELS // 8):
+                seen = rows.scaled(self._columns(rows, voxels)).view(-1, tissues, len(voxels))
+                blocks[..., voxels] += torch.einsum("stv,suv->tuv", seen.conj(), seen).real
+        blocks *= (self.model.table.matrix / matrix) ** 4  # finer voxels are smaller
+        return blocks.view(tissues, tissues, matrix, matrix)
+
     def _image(self, image: int, dtype: torch.dtype) -> ImageFactors:
         rows = group_rows(self.model, image)
         order = self._voxel_order()
@@ -112,25 +127,23 @@ class FactorBuilder:
                 )
                 raise SimulationError(msg)
             count *= 2
-        coefficients = rows.coefficients(basis)
         return ImageFactors(
-            kspace=self._kspace(rows, coefficients, image).to(dtype),
+            kspace=self._kspace(rows.samples(basis), image, basis).to(dtype),
             object_=self._object(rows, rows.dual(basis), dtype),
             error=error,
         )
 
-    def _kspace(self, rows: ImageRows, coefficients: torch.Tensor, image: int) -> torch.Tensor:
-        """Return ``K = D Y`` on the grid, or per sample ``(rank, sample)`` where there is none."""
+    def _kspace(
+        self, samples: dict[int, torch.Tensor], image: int, basis: torch.Tensor
+    ) -> torch.Tensor:
+        """Return K on the grid, or per sample ``(rank, sample)`` where there is none."""
         if self.model.table.on_grid:
-            return scatter_kspace(self.model, rows, coefficients, image)
+            return scatter_kspace(self.model, samples, image)
         windows = []
         for number, readout in enumerate(self.model.table.readouts):
-            if readout.image != image:
-                continue
-            window = coefficients.new_zeros((readout.samples, coefficients.shape[1]))
-            if number in rows.lines:
-                window = rows.interpolation(number) @ coefficients[rows.lines[number]]
-            windows.append(window)
+            if readout.image == image:
+                silent = basis.new_zeros((readout.samples, basis.shape[1]))
+                windows.append(samples.get(number, silent))
         return torch.cat(windows).T.contiguous()
 
     def _voxel_order(self) -> torch.Tensor:
@@ -151,18 +164,27 @@ class FactorBuilder:
             amplitude = self.amplitudes.values[group.hearings] @ self.b1_weights[:, voxels].to(
                 torch.complex128
             )
-            block = amplitude[:, None] * (factor * group.shift(self.positions_m[voxels]))[None]
+            block = amplitude[:, None] * factor[None]
             parts.append(block.flatten(0, 1).flatten(1))
         return torch.cat(parts)
 
     def _factor(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
         """Return decay, precession and density at the nodes, ``(node, tissue, voxel)``."""
+        return self._turning(group, voxels)[:, None] * self._fading(group)[:, :, None]
+
+    def _turning(self, group: RowGroup, voxels: torch.Tensor) -> torch.Tensor:
+        """Return precession and shift at the nodes, ``(node, voxel)``, complex128."""
         profile = group.profile
         time = torch.from_numpy(profile.tau_s + profile.nodes.time_s)
         turning = precession(self.b0_hz[voxels], time, torch.complex128)
+        if group.offset_y or group.offset_x:
+            turning *= group.shift(self.positions_m[voxels])
+        return turning
+
+    def _fading(self, group: RowGroup) -> torch.Tensor:
+        """Return decay and density at the nodes, ``(node, tissue)``, float64."""
         columns = [self.table.column(row) for row in ("t2_s", "t2dash_s", "diffusivity_m2_per_s")]
-        fading = decay(profile, *columns) * self._density
-        return turning[:, None] * fading[:, :, None]
+        return decay(group.profile, *columns) * self._density
 
     def _object(self, rows: ImageRows, dual: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return ``W = dual^H A`` for all voxels, ``(rank, tissue, y, x)``."""
@@ -177,20 +199,19 @@ class FactorBuilder:
     def _object_block(
         self, rows: ImageRows, dual: torch.Tensor, voxels: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
-        interpolation = self.b1_weights[:, voxels].to(dtype)
-        shape = (dual.shape[1], len(self._density), len(voxels))
-        total = torch.zeros(shape, dtype=dtype)
+        interpolation = self.b1_weights[:, voxels].to(dtype.to_real())
+        rank = dual.shape[1]
+        total = torch.zeros((rank * len(self._density), len(voxels)), dtype=dtype)
         for group, span in zip(rows.groups, rows.spans, strict=True):
             nodes = len(group.profile.nodes.time_s)
             part = dual[span].view(-1, nodes, dual.shape[1]).conj()
-            # summed over the hearings of the group: (node, rank, tissue, b1)
-            summed = torch.einsum("hlr,htb->lrtb", part, self.amplitudes.values[group.hearings])
-            factor = self._factor(group, voxels)
-            if group.offset_y or group.offset_x:
-                factor = factor * group.shift(self.positions_m[voxels])
-            factor = factor.to(dtype)
-            for node, weights in enumerate(summed.to(dtype)):
-                total.addcmul_(weights @ interpolation, factor[node])
+            # summed over the hearings of the group
+            summed = torch.einsum("hlr,htb->rtlb", part, self.amplitudes.values[group.hearings])
+            summed *= self._fading(group).T[:, :, None]
+            turning = self._turning(group, voxels).to(dtype)
+            basis = (turning[:, None] * interpolation).flatten(0, 1)  # (node * b1, voxel)
+            total.addmm_(summed.flatten(2).flatten(0, 1).to(dtype), basis)
+        total = total.view(rank, len(self._density), len(voxels))
         if not self.model.table.on_grid:
             return total
         half = half_sample(self.positions_m[voxels], self.model.table.fov_m)
@@ -237,19 +258,18 @@ def _gram_vectors(columns: torch.Tensor) -> torch.Tensor:
     return leading
 
 
-def scatter_kspace(
-    model: ChainModel, rows: ImageRows, coefficients: torch.Tensor, image: int
-) -> torch.Tensor:
-    """Scatter ``K = D Y`` of one image to the grid, ``(rank, ky, kx)``."""
+def scatter_kspace(model: ChainModel, samples: dict[int, torch.Tensor], image: int) -> torch.Tensor:
+    """Scatter the samples ``(sample, rank)`` of one image to the grid, ``(rank, ky, kx)``."""
     table = model.table
-    matrix, rank = table.matrix, coefficients.shape[1]
-    kspace = torch.zeros((rank, matrix * matrix), dtype=coefficients.dtype)
+    matrix = table.matrix
+    some = next(iter(samples.values()))
+    kspace = some.new_zeros((some.shape[1], matrix * matrix))
     counts = torch.zeros(matrix * matrix, dtype=torch.float64)
     for number, readout in enumerate(table.readouts):
         if readout.image != image:
             continue
         index = readout.line * matrix + torch.from_numpy(sample_index(table, number))
         counts[index] += 1
-        if number in rows.lines:
-            kspace[:, index] += (rows.interpolation(number) @ coefficients[rows.lines[number]]).T
-    return (kspace / counts.clamp(min=1)).view(rank, matrix, matrix)
+        if number in samples:
+            kspace[:, index] += samples[number].T
+    return (kspace / counts.clamp(min=1)).view(-1, matrix, matrix)

@@ -195,7 +195,7 @@ def _chain_factors(
     at, slopes = _projected(chain, fractions, duals, memory_budget_gb)
     values, derivatives = [], []
     for image, (rows, (basis, error)) in enumerate(zip(chain.images, bases, strict=True)):
-        kspace = scatter_kspace(chain.model, rows, rows.coefficients(basis), image)
+        kspace = scatter_kspace(chain.model, rows.samples(basis), image)
         grid = (len(kspace), -1, matrix, matrix)
         values.append(ImageFactors(kspace, at[image].view(grid), error))
         derivatives.append(ImageFactors(kspace, slopes[image].view(grid), error))

@@ -15,6 +15,7 @@ from bmapest_ray.base.errors import SimulationError
 from bmapest_ray.sequence.protocol import StateAccuracy
 from bmapest_ray.simulate.compact import compact
 from bmapest_ray.simulate.events import EventTable, Repetition
+from bmapest_ray.simulate.merge import add_arrivals, number_equal
 from bmapest_ray.simulate.plan import Floats, Ints, Plan, Transition
 from bmapest_ray.simulate.stage import (
     Complexes,
@@ -137,20 +138,21 @@ def _merge(
 ) -> tuple[Floats, Complexes, dict[Transition, Ints]]:
     """Sum the contributions of equal dephasing; returns ``kt``, magnetisation and child indices."""
     kt = np.concatenate([part[1] for part in parts])
-    values = np.concatenate([part[2] * factor[part[0]] for part in parts])
     scale = np.array([_K_KEY_PER_M] * 3 + [_TAU_KEY_S])
     keys = np.round(kt / scale).astype(np.int64) @ _HASH
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    by_group = np.argsort(inverse, kind="stable")
-    merged = np.add.reduceat(
-        values[by_group], np.flatnonzero(np.diff(inverse[by_group], prepend=-1))
-    )
+    inverse, first = np.empty_like(keys), np.empty_like(keys)
+    count = number_equal(keys, inverse, first)
+    merged = np.zeros((count, factor[parts[0][0]].shape[0]), dtype=np.complex128)
+    start = 0
+    for kind, part_kt, values in parts:
+        add_arrivals(values, factor[kind], inverse[start : start + len(part_kt)], merged)
+        start += len(part_kt)
     strength = np.abs(merged).max(axis=1)
     if origin_first:
         strength[inverse[0]] = np.inf
     keep = np.flatnonzero(strength >= accuracy.min_state_mag)
     keep = keep[np.argsort(-strength[keep], kind="stable")][: accuracy.max_state_count]
-    rank = np.full(len(first), -1, dtype=np.int64)
+    rank = np.full(count, -1, dtype=np.int64)
     rank[keep] = np.arange(len(keep))
     placed = rank[inverse]
     children, start = {}, 0

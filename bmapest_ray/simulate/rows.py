@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,9 @@ import torch
 
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.encode import Group
+
+_NEGLIGIBLE = 1e-14
+"""Squared singular values of an interpolation below this share of the largest are rounding."""
 
 
 @dataclass(frozen=True)
@@ -68,59 +72,72 @@ class ImageRows:
 
     @cached_property
     def _all_windows(self) -> torch.Tensor:
-        return torch.cat(self._windows).to(torch.complex128)
+        return torch.cat(self._windows)
 
-    def interpolation(self, readout: int) -> torch.Tensor:
-        """Return ``D`` of one readout, ``(sample, row)``, complex128."""
-        rows = self.lines[readout]
+    def _interpolation(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return ``D`` of the rows of a readout, ``(sample, row)``, float64."""
         index = self._first_window[self._row_group[rows]] + self._row_node[rows]
         return self._all_windows[index].T
 
     @cached_property
-    def _roots(self) -> dict[int, torch.Tensor]:
-        """Return R with ``R^H R = D^H D`` per readout: ``D`` seen from its rows."""
-        cache: dict[bytes, torch.Tensor] = {}
-        roots = {}
+    def _frames(self) -> dict[int, Frame]:
+        """Frame of every readout; readouts with the same groups and nodes share one."""
+        shared: dict[bytes, Frame] = {}
+        frames = {}
         for readout, rows in self.lines.items():
-            key = self._pattern(rows)
-            if key not in cache:
-                cache[key] = torch.linalg.qr(self.interpolation(readout), mode="r").R
-            roots[readout] = cache[key]
-        return roots
-
-    def _pattern(self, rows: torch.Tensor) -> bytes:
-        key: bytes = torch.stack([self._row_group[rows], self._row_node[rows]]).numpy().tobytes()
-        return key
+            key = torch.stack([self._row_group[rows], self._row_node[rows]]).numpy().tobytes()
+            if key not in shared:
+                shared[key] = make_frame(self._interpolation(rows))
+            frames[readout] = shared[key]
+        return frames
 
     def scaled(self, columns: torch.Tensor) -> torch.Tensor:
         """Return ``R A``: rows whose inner products are those of the samples."""
-        return torch.cat([self._roots[line] @ columns[rows] for line, rows in self.lines.items()])
+        return torch.cat(
+            [self._frames[line].root @ columns[rows] for line, rows in self.lines.items()]
+        )
 
-    def _blocks(self, basis: torch.Tensor) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
-        blocks, start = [], 0
-        for line, rows in self.lines.items():
-            size = self._roots[line].shape[0]
-            blocks.append((line, rows, basis[start : start + size]))
-            start += size
-        return blocks
+    def _blocks(self, basis: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        sizes = [len(self._frames[line].root) for line in self.lines]
+        yield from zip(self.lines, torch.split(basis, sizes), strict=True)
 
     def dual(self, basis: torch.Tensor) -> torch.Tensor:
         """Return ``R^H basis`` per row, so that ``W = dual^H A``."""
         result = torch.zeros((len(self._row_group), basis.shape[1]), dtype=basis.dtype)
-        for line, rows, block in self._blocks(basis):
-            result[rows] = self._roots[line].conj().T @ block
+        for line, block in self._blocks(basis):
+            result[self.lines[line]] = self._frames[line].root.T @ block
         return result
 
-    def coefficients(self, basis: torch.Tensor) -> torch.Tensor:
-        """Return Y with ``R Y = basis`` (least norm), so that ``K = D Y``."""
-        result = torch.zeros((len(self._row_group), basis.shape[1]), dtype=basis.dtype)
-        inverses: dict[int, torch.Tensor] = {}
-        for line, rows, block in self._blocks(basis):
-            root = self._roots[line]
-            if id(root) not in inverses:
-                inverses[id(root)] = torch.linalg.pinv(root, rtol=1e-12)
-            result[rows] = inverses[id(root)] @ block
-        return result
+    def samples(self, basis: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Return the basis at the samples of every readout, ``(sample, rank)``."""
+        return {line: self._frames[line].span @ block for line, block in self._blocks(basis)}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """``D = span @ root`` of one readout, complex128.
+
+    The nodes of many states lie close together, so a few dimensions carry a readout.
+
+    Parameters
+    ----------
+    span
+        Orthonormal columns. Shape ``(sample, dimension)``.
+    root
+        Shape ``(dimension, row)``.
+    """
+
+    span: torch.Tensor
+    root: torch.Tensor
+
+
+def make_frame(interpolation: torch.Tensor) -> Frame:
+    """Return the frame of ``D`` ``(sample, row)``, float64, exact to 1e-7 of its norm."""
+    values, vectors = torch.linalg.eigh(interpolation @ interpolation.T)
+    kept = values > _NEGLIGIBLE * values[-1]
+    kept[-1] = True
+    span = vectors[:, kept].to(torch.complex128)
+    return Frame(span, span.T @ interpolation.to(torch.complex128))
 
 
 def group_rows(model: ChainModel, image: int) -> ImageRows:
