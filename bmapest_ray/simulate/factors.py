@@ -101,7 +101,7 @@ class FactorBuilder:
         blocks = torch.zeros((tissues, tissues, matrix * matrix), dtype=torch.float64)
         for image in range(len(self.model.table.images)):
             rows = group_rows(self.model, image)
-            for voxels in torch.arange(matrix * matrix).split(_BLOCK_VOXELS // 8):
+            for voxels in torch.split(torch.arange(matrix * matrix), _BLOCK_VOXELS // 8):
                 seen = rows.scaled(self._columns(rows, voxels)).view(-1, tissues, len(voxels))
                 blocks[..., voxels] += torch.einsum("stv,suv->tuv", seen.conj(), seen).real
         blocks *= (self.model.table.matrix / matrix) ** 4  # finer voxels are smaller
