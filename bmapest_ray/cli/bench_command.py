@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -185,6 +186,16 @@ def platform(
         typer.echo(f"{name}: {value if value is None else format(value, '.4g')}")
 
 
+@bench_app.command("jobs")
+def jobs(out: ResultsOption = RESULTS) -> None:
+    """Measure CPU time and memory of single jobs into jobs.json, for `bmapest run --dry-run`."""
+    from bmapest_ray.study.cost_measured import measure_jobs
+
+    with stdout_to_stderr():
+        measure_jobs(out / "jobs.json", lambda text: typer.echo(text, err=True))
+    typer.echo(f"table: {out / 'jobs.json'}")
+
+
 @bench_app.command("search")
 def search(
     anatomy: CohortOption,
@@ -199,12 +210,13 @@ def search(
 
 @bench_app.command("tracking")
 def tracking(
-    jobs: Annotated[int, typer.Option(help="How many jobs are logged.")] = 60,
+    jobs: Annotated[int, typer.Option(help="How many jobs are logged at a time.")] = 20,
     seconds: Annotated[float, typer.Option(help="How long each keeps a core busy.")] = 2.0,
     server: Annotated[
         str | None, typer.Option(help="URI of an MLflow server; a SQLite file without.")
     ] = None,
     actors: Annotated[int, typer.Option(help="Ray actors; 0 runs the jobs here.")] = 1,
+    pairs: Annotated[int, typer.Option(help="Times that both alternate.", min=1)] = 3,
     json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
 ) -> None:
     """Measure what MLflow costs a study's wall time, and how far it lags behind."""
@@ -214,14 +226,14 @@ def tracking(
 
         runner = ComputeConfig(runner="ray", actors=actors) if actors else None
         compute = runner or ComputeConfig(runner="local")
-        cost = measure_tracking(Path(folder), server, jobs, seconds, compute)
+        cost = measure_tracking(Path(folder), server, jobs, seconds, compute, pairs)
     if json:
         print_json({**asdict(cost), "ratio": cost.ratio})
         return
     typer.echo(
-        f"{cost.jobs} jobs of {cost.job_seconds:g} s: {cost.bare_s:.1f} s without MLflow, "
-        f"{cost.tracked_s:.1f} s with it (ratio {cost.ratio:.3f}); MLflow was done "
-        f"{cost.lag_s:.1f} s later, {cost.written} entries"
+        f"{cost.jobs} jobs of {cost.job_seconds:g} s: {median(cost.bare_s):.1f} s without MLflow, "
+        f"{median(cost.tracked_s):.1f} s with it (median ratio {cost.ratio:.3f} of {pairs}); "
+        f"MLflow was done {cost.lag_s:.1f} s later at most, {cost.written} entries"
     )
     if cost.problem:
         typer.echo(cost.problem, err=True)

@@ -10,6 +10,7 @@ from bmapest_ray.cli.tables import legend, plain_table, rows
 from bmapest_ray.study.summary import StudyResult
 
 if TYPE_CHECKING:
+    from bmapest_ray.study.cost import Estimate
     from bmapest_ray.study.plan import Plan
 
 
@@ -69,13 +70,27 @@ def dry_run_told(plan: "Plan", out: Path) -> dict[str, Any]:
         "objective": plan.objective.text,
         "runner": plan.config.compute.runner,
         "out": str(out),
+        "estimate": asdict(_estimate(plan, out, trials)),
     }
+
+
+def _estimate(plan: "Plan", out: Path, trials: int) -> "Estimate":
+    from bmapest_ray.sequence.parse import presets_directory
+    from bmapest_ray.study.cost import CostModel, estimate, read_costs, seconds_of_earlier_jobs
+
+    measured = read_costs(presets_directory().parent / "results" / "jobs.json")
+    earlier = seconds_of_earlier_jobs(out.parent, plan.config)
+    return estimate(plan, CostModel(measured), earlier, trials)
 
 
 def plan_lines(told: Mapping[str, Any]) -> list[str]:
     """Return what a study would do, for a person."""
-    table = [["protocol", "scan time"]]
-    table += [[name, f"{row['scan_time_s']:.1f} s"] for name, row in told["protocols"].items()]
+    cost = told["estimate"]
+    table = [["protocol", "scan time", "a job"]]
+    table += [
+        [name, f"{row['scan_time_s']:.1f} s", _seconds(cost["seconds_per_job"][name])]
+        for name, row in told["protocols"].items()
+    ]
     return [
         told["question"],
         "",
@@ -86,6 +101,23 @@ def plan_lines(told: Mapping[str, Any]) -> list[str]:
         f"search:    {told['search_trials_per_protocol']} trials per protocol",
         f"objective: {told['objective']}",
         f"jobs:      at most {told['jobs']}, by the {told['runner']} runner",
+        f"time:      {_time_text(cost)}",
+        f"memory:    about {cost['worker_gb']:.1f} GB a worker",
+        f"GPU:       about {cost['gpu_gb']:.1f} GB a worker by the sizes measured on CPUs: "
+        f"compute.num_gpus={cost['num_gpus']:g} of {cost['gpu_total_gb']:.0f} GB",
         f"folder:    {told['out']}",
         "nothing was run (--dry-run)",
     ]
+
+
+def _seconds(value: float | None) -> str:
+    return "?" if value is None else f"{value:.2g} s"
+
+
+def _time_text(cost: Mapping[str, Any]) -> str:
+    if cost["worker_seconds"] is None:
+        return "not known, no job of this solver and mixing was measured; run a small study beside"
+    told = f"about {duration(cost['worker_seconds'])} of one worker, by {cost['source']}"
+    if cost["wall_seconds"] is None or cost["workers"] == 1:
+        return told
+    return f"{told}; {duration(cost['wall_seconds'])} with {cost['workers']} workers"

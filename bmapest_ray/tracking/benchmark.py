@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -32,31 +33,36 @@ class TrackingCost:
     jobs, job_seconds
         How many jobs there were and how long each kept a core busy.
     bare_s, tracked_s
-        Wall time from the first job to the last, without and with MLflow.
+        Wall time from the first job to the last, without and with MLflow, of every pair.
     lag_s
-        How long MLflow took after the last job until everything was written.
+        How long MLflow took after the last job until everything was written; the longest.
     written, problem
         Calls that were made, and one sentence on what MLflow misses; empty where it has all.
     """
 
     jobs: int
     job_seconds: float
-    bare_s: float
-    tracked_s: float
+    bare_s: tuple[float, ...]
+    tracked_s: tuple[float, ...]
     lag_s: float
     written: int
     problem: str
 
     @property
     def ratio(self) -> float:
-        """Wall time with tracking over that without."""
-        return self.tracked_s / self.bare_s
+        """Wall time with tracking over that without, the median of the pairs."""
+        return median(t / b for t, b in zip(self.tracked_s, self.bare_s, strict=True))
 
 
 def measure_tracking(
-    directory: Path, uri: str | None, jobs: int, job_seconds: float, compute: ComputeConfig
+    directory: Path,
+    uri: str | None,
+    jobs: int,
+    job_seconds: float,
+    compute: ComputeConfig,
+    pairs: int = 1,
 ) -> TrackingCost:
-    """Run the same jobs without and with MLflow, in this order.
+    """Run the same jobs without and with MLflow in turn, so that both meet the same machine.
 
     Parameters
     ----------
@@ -68,24 +74,29 @@ def measure_tracking(
         How many, and how long each keeps a core busy.
     compute
         Where they run.
+    pairs
+        How often both run.
     """
     files = _maps(directory)
     runner = make_runner(compute, WORK, {})
+    bare_s, tracked_s, lag_s, written, problem = list[float](), list[float](), 0.0, 0, ""
     try:
         for _ in range(2 * int(runner.describe()["workers"])):  # actors start, imports are done
             runner.submit(Task("warm", 0.0))
             runner.next_done(120)
-        bare_s = _play(MemoryTracker(), runner, directory, files, jobs, job_seconds)
-        tracker = MlflowTracker(uri)
-        tracked_s = _play(tracker, runner, directory, files, jobs, job_seconds)
+        for _ in range(pairs):
+            bare_s.append(_play(MemoryTracker(), runner, directory, files, jobs, job_seconds))
+            tracker = MlflowTracker(uri)
+            tracked_s.append(_play(tracker, runner, directory, files, jobs, job_seconds))
+            began = time.monotonic()
+            tracker.drain()
+            lag_s = max(lag_s, time.monotonic() - began)
+            tracker.close(0.0)
+            written, problem = written + tracker.state.written, problem or tracker.problem
     finally:
         runner.shutdown()
-    began = time.monotonic()
-    tracker.drain()
-    lag_s = time.monotonic() - began
-    tracker.close(0.0)
-    state, problem = tracker.state, tracker.problem
-    return TrackingCost(jobs, job_seconds, bare_s, tracked_s, lag_s, state.written, problem)
+    told = (lag_s, written, problem)
+    return TrackingCost(jobs, job_seconds, tuple(bare_s), tuple(tracked_s), *told)
 
 
 def _play(

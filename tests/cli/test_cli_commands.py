@@ -11,6 +11,7 @@ import torch
 
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli import main
+from bmapest_ray.study.store import load_results
 
 ISSUE_KEYS = {
     "status", "seconds", "setup_seconds", "total_seconds", "iterations", "protocol",
@@ -169,6 +170,7 @@ def test_report_is_made_from_the_folder_alone(
     assert "Which of two protocols is better?" in page
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 def test_mlflow_is_rebuilt_from_the_folder_alone_and_only_once(
     finished: Path, capfd: pytest.CaptureFixture[str]
@@ -194,7 +196,23 @@ def test_dry_run_counts_and_writes_nothing(
     assert out["jobs"] == 2 * 2 * 2 + 2 * 2  # search: protocols x trials x slices; report
     assert out["runner"] == "local"
     assert out["protocols"]["t1inv,t2prep"]["scan_time_s"] > 80
+    assert out["estimate"]["source"] == "measured rates"
+    assert out["estimate"]["wall_seconds"] > 0
     assert not (tmp_path / "o").exists()
+
+
+def test_dry_run_takes_times_of_earlier_studies(
+    study_file: Path, finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    words = ["run", str(study_file), "--out", str(finished.parent / "next"), "--dry-run"]
+    cost = told(words, capfd)["estimate"]
+    assert cost["source"] == "jobs of earlier studies"
+    frame = load_results(finished)
+    seconds = frame[frame["protocol"] == "t1inv,t2prep"].drop_duplicates("job_id")["seconds"]
+    assert cost["seconds_per_job"]["t1inv,t2prep"] == pytest.approx(seconds.median())
+    assert main(words) == 0
+    assert "of one worker, by jobs of earlier studies" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

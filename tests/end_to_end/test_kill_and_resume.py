@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import fake_job
+import pytest
 import study_driver_process
 
 from bmapest_ray.study.records import JobRecord
@@ -52,6 +53,7 @@ def kill_after(driver: subprocess.Popen[bytes], out: Path, jobs: int) -> dict[st
     return committed
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was_on_either_runner(tmp_path: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     log.mkdir()

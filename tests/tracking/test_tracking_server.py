@@ -81,6 +81,7 @@ def tell(tracker: MlflowTracker, number: int) -> None:
     tracker.trial_done(replace(trial, status=TrialStatus.COMPLETE, value=31.0 + number))
 
 
+@pytest.mark.parametrize("server", ["sqlite"], indirect=True)
 def test_a_killed_server_stops_no_study_and_a_resumed_one_tells_it_all(
     server: Server, tmp_path: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_a_killed_server_stops_no_study_and_a_resumed_one_tells_it_all(
     assert levels_of(server.uri, study.name) == {"study": 1, "trial": 4, "job": 8}
 
 
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
 def test_what_a_server_that_died_misses_is_rebuilt_from_the_folder(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
