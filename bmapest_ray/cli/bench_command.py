@@ -149,16 +149,20 @@ def sequences(
 @bench_app.command("real")
 def real(
     cohort: Annotated[str, typer.Option(help="Prior: bids:DIR of BrainWeb maps.")],
+    part: Annotated[str, typer.Option(help="tune|template|independent|volume|all.")] = "all",
+    subjects: Annotated[int, typer.Option(help="Report subjects of the parts that have any.")] = 4,
     protocol: Annotated[str, typer.Option(help="Taken to have made the image.")] = "mprage",
+    splits: Annotated[Path, typer.Option(help="Subjects by use.")] = Path("studies/splits.yaml"),
     out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("studies/results"),
     work: Annotated[Path, typer.Option(help="Folder of parts; resumed.")] = Path("runs/real"),
 ) -> None:
-    """Fit the real MNI152 scan and compare with what knows less, and write real.md."""
+    """Fit scans, real and with a known truth, compare with what knows less, and write real.md."""
     from bmapest_ray.base.threads import limit_threads
-    from bmapest_ray.cli.bench_real import write_real_table
+    from bmapest_ray.cli.bench_real import RealBench
 
     limit_threads(1)
-    typer.echo(f"table: {write_real_table(cohort, protocol, out, work)}")
+    bench = RealBench(cohort, protocol, splits, out, work)
+    typer.echo(f"table: {bench.run(part, subjects)}")
 
 
 @bench_app.command("platform")

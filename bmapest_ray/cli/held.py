@@ -28,3 +28,7 @@ class Held:
             self._path.write_text(json.dumps(self._held, indent=0, sort_keys=True) + "\n")
         found: dict[str, Any] = self._held[key]
         return found
+
+    def keys(self, start: str) -> list[str]:
+        """Return what is held under keys that start so, in order."""
+        return sorted(key for key in self._held if key.startswith(start))

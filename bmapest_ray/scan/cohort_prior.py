@@ -68,7 +68,10 @@ def cohort_on_grid(
     for number, subject in enumerate(subjects):
         volume = anatomy.volume(subject)
         here = np.stack(
-            [onto_grid(Volume(f, volume.affine), shape, affine)[0] for f in volume.fraction]
+            [
+                onto_grid(_averaged(f, volume.affine, affine), shape, affine)[0]
+                for f in volume.fraction
+            ]
         )
         total += here
         for i in range(3):
@@ -83,6 +86,19 @@ def cohort_on_grid(
             products[i, j] = (products[i, j] - count * mean[i] * mean[j]) / (count - 1)
             products[j, i] = products[i, j]
     return VolumeCohort(mean, products, tuple(subjects))
+
+
+def _averaged(
+    fraction: NDArray[np.float32], affine: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> Volume:
+    """Average over the voxels of a coarser grid, so that interpolation takes all of them."""
+    own, theirs = (np.linalg.norm(a[:3, :3], axis=0)[::-1] for a in (affine, wanted))
+    sizes = np.maximum(np.round(theirs / own), 1).astype(int)
+    if (sizes > 1).any():
+        from scipy.ndimage import uniform_filter
+
+        fraction = uniform_filter(fraction, tuple(sizes.tolist()), mode="constant")
+    return Volume(fraction, affine)
 
 
 @dataclass(frozen=True, eq=False)

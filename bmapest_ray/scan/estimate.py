@@ -79,7 +79,8 @@ def make_head(
     b1: NDArray[np.float32] | None = None,
 ) -> tuple[Head, NoiseLevel]:
     """Measure the noise and collect the voxels of a mask."""
-    sigma = [noise_sigma(image, mask) for image in scan.images]
+    spacing_mm = float(np.linalg.norm(scan.affine[:3, 0]))
+    sigma = [noise_sigma(image, mask, spacing_mm) for image in scan.images]
     clean = [
         without_noise_bias(image, s)[mask] for image, s in zip(scan.images, sigma, strict=True)
     ]
@@ -121,12 +122,22 @@ def _fit_nuisances(
     count = min(settings.sample, len(head))
     chosen = torch.randperm(len(head), generator=generator("scan-nuisances"))[:count].sort().values
     voxels = head.voxels(chosen, parts)
-    independent = len(head) * scan.voxel_ml * 1000 / settings.shared_mm3
+    independent = len(head) * scan.voxel_ml * 1000 / _shared_mm3(scan, head.mask, settings)
     task = Task(
         voxels, model, parts, _start(head, chosen, model), model.layout.spreads(settings.spreads),
         min(1.0, independent / count),
     )  # fmt: skip
     return fit_nuisances(task, level, told=lambda step, _: told("nuisances", step, 0))
+
+
+def _shared_mm3(scan: Scan, mask: NDArray[np.bool_], settings: ScanSettings) -> float:
+    """Return what a cube of the shared volume has inside a head that may be a thin slab."""
+    side = settings.shared_mm3 ** (1 / 3)
+    sizes = np.linalg.norm(scan.affine[:3, :3], axis=0)[::-1]
+    planes = [
+        int(mask.any(axis=tuple(a for a in range(3) if a != axis)).sum()) for axis in range(3)
+    ]
+    return float(np.prod(np.minimum(side, sizes * planes)))
 
 
 def _start(head: Head, chosen: torch.Tensor, model: SignalModel) -> torch.Tensor:

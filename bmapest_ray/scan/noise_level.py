@@ -5,18 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_ENOUGH = 2000
+_ENOUGH = 500
+_AWAY_MM = 8.0
 _MAD = 1.4826
 _SMALLEST = 1e-4
 _BACKGROUND = 0.1
 _EVEN = 0.2
 
 
-def noise_sigma(image: NDArray[np.float32], head: NDArray[np.bool_]) -> float:
+def noise_sigma(
+    image: NDArray[np.float32], head: NDArray[np.bool_], spacing_mm: float = 1.0
+) -> float:
     """Return the standard deviation of the noise (of the real and of the imaginary part).
 
     Air around the head has the Rayleigh mean square ``2 sigma^2`` where it was kept; otherwise
-    (skull-stripped images) the noise is what a voxel differs from its six neighbours by,
+    (skull-stripped images) the noise is what a voxel differs from its neighbours by,
     in the most even parts of the tissue. The lower of both counts.
 
     Parameters
@@ -25,9 +28,12 @@ def noise_sigma(image: NDArray[np.float32], head: NDArray[np.bool_]) -> float:
         Magnitudes, `(z, y, x)`.
     head
         Mask of the head or brain, `(z, y, x)`.
+    spacing_mm
+        Width of a voxel.
     """
     inside = _from_differences(image, head)
-    air = image[_far_from(head) & (image > 0)]
+    steps = max(2, round(_AWAY_MM / spacing_mm))
+    air = image[_far_from(head, steps) & (image > 0)]
     if air.size < _ENOUGH or air.size < _BACKGROUND * (image == 0).sum():
         return inside
     low = air[air <= np.quantile(air, 0.9)]  # ghosts and skin lie in the upper tail
@@ -44,15 +50,19 @@ def _from_differences(image: NDArray[np.float32], head: NDArray[np.bool_]) -> fl
     """
     from scipy.ndimage import correlate1d, gaussian_gradient_magnitude
 
-    around = sum(correlate1d(image, [0.5, 0, 0.5], axis=axis) for axis in range(3)) / 3
+    axes = [axis for axis in range(3) if image.shape[axis] > 1]
+    around = sum(correlate1d(image, [0.5, 0, 0.5], axis=axis) for axis in axes) / len(axes)
     residual = (image - around)[head]
     slope = gaussian_gradient_magnitude(image, 2.0)[head]
     even = residual[slope <= np.quantile(slope, _EVEN)]
     spread = _MAD * float(np.median(np.abs(even - np.median(even))))
-    return max(spread * float(np.sqrt(6 / 7)), _SMALLEST * float(image.max()))
+    neighbours = 2 * len(axes)
+    return max(
+        spread * float(np.sqrt(neighbours / (neighbours + 1))), _SMALLEST * float(image.max())
+    )
 
 
-def _far_from(head: NDArray[np.bool_], steps: int = 8) -> NDArray[np.bool_]:
+def _far_from(head: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
     from scipy.ndimage import binary_dilation
 
     near: NDArray[np.bool_] = binary_dilation(head, iterations=steps)

@@ -19,10 +19,13 @@ AFFINE = np.diag([6.0, 6.0, 6.0, 1.0])
 KNOBS = ("--setting", "lines=32", "--setting", "sample=1000", "--setting", "sweeps=0")
 
 
-def write_scan(folder: Path) -> Path:
-    """Write a T1-weighted image that carries names and dates wherever a file can."""
+T1_WEIGHTED, T2_WEIGHTED = (230.0, 320.0, 105.0), (210.0, 150.0, 500.0)
+
+
+def write_scan(folder: Path, greys: tuple[float, float, float] = T1_WEIGHTED) -> Path:
+    """Write an image that carries names and dates wherever a file can."""
     fraction = head_fractions()
-    image = np.einsum("t,tzyx->zyx", [230.0, 320.0, 105.0], fraction)
+    image = np.einsum("t,tzyx->zyx", greys, fraction)
     rng = np.random.default_rng(0)
     image = np.hypot(image + rng.normal(0, 4, image.shape), rng.normal(0, 4, image.shape))
     nifti = nibabel.Nifti1Image(image.transpose(2, 1, 0).astype(np.float32), AFFINE)
@@ -85,6 +88,19 @@ def test_maps_are_written_and_no_name_goes_out(
     assert not (out / ".bmapest-work").exists()
     provenance = json.loads((out / "sub-scan/anat/sub-scan_desc-fit_provenance.json").read_text())
     assert provenance["images"][0]["acquisition"] == {"RepetitionTime": 0.6, "EchoTime": 0.015}
+
+
+def test_a_protocol_that_did_not_make_the_image_is_flagged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, cohort = write_scan(tmp_path, T2_WEIGHTED), write_cohort(tmp_path / "cohort")
+    words = ["estimate", "--image", f"{image}=se_t1w", "--cohort", f"bids:{cohort}", *KNOBS]
+    assert run_safely([*words, "--out", str(tmp_path / "out"), "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["warnings"][0].startswith("MISFIT")
+    report = (tmp_path / "out" / "sub-scan.html").read_text()
+    assert "MISFIT" in report
+    assert "The protocol explains the images." not in report
 
 
 def test_a_bids_dataset_needs_a_protocol_and_one_image_each(

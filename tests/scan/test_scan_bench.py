@@ -1,0 +1,62 @@
+"""The table of real scans: from what is held, without fitting anything again."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.cli.bench_real import RealBench
+from bmapest_ray.cli.real_tune import BASE, CHOICES, MIXTURES, best_mixture, write_tuning
+
+
+def independent_row(subject: str) -> dict[str, object]:
+    return {
+        "subject": subject,
+        "error": [0.01, 0.02, 0.03],
+        "ignorant": [0.04, 0.04, 0.06],
+        "prior": [0.2, 0.2, 0.2],
+        "inside": {"scale mprage": True, "t1 GM": False},
+        "off": {},
+        "bias_inside": 0.97,
+        "volume_z": [0.1, -1.0, 2.5],
+    }
+
+
+def test_a_table_is_written_from_what_is_held(tmp_path: Path) -> None:
+    (tmp_path / "splits.yaml").write_text(yaml.safe_dump({"tune": ["04"], "report": ["20", "38"]}))
+    volume = {
+        "subject": "20", "voxels": 1000, "minutes": 3.0, "cpu_minutes": 2.5, "peak_gb": 1.5,
+        "truth_ml": [600.0, 500.0, 300.0], "volume_ml": [606.0, 495.0, 300.0],
+        "volume_sd_ml": [6.0, 5.0, 3.0], "error": [0.01, 0.02, 0.03], "warnings": [],
+    }  # fmt: skip
+    held = {f"independent {s}": independent_row(s) for s in ("20", "38")} | {"volume 20": volume}
+    (tmp_path / "real.json").write_text(json.dumps(held))
+    bench = RealBench("bids:none", "mprage", tmp_path / "splits.yaml", tmp_path, tmp_path / "work")
+    text = bench.run("independent", 2).read_text()  # both are held: nothing is simulated
+    assert "| 38 | 0.0100 | 0.0200 | 0.0300 | 0.0400 | 0.0400 | 0.0600 | 0.25, 0.50, 0.50 |" in text
+    assert "Outside: t1 GM of 20, t1 GM of 38." in text
+    assert "4 of 6 inside" in text
+    assert "+1.00% (1.00%) | -1.00% (1.00%)" in text
+    with pytest.raises(InvalidInput, match="part"):
+        bench.run("everything", 2)
+
+
+def test_settings_with_the_least_error_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "splits.yaml").write_text(yaml.safe_dump({"tune": ["04"], "report": []}))
+    wanted = {"floor": 0.7, "coupling": 0.0, "bias": 0.15, "sweeps": 1}
+    held = {}
+    settings = dict(BASE)
+    for name, values in CHOICES.items():
+        for value in values:
+            tried = {**settings, name: value}
+            off = 0.01 + 0.01 * sum(tried[n] != wanted[n] for n in wanted)
+            held[json.dumps(["04", tried], sort_keys=True)] = {"error": [off, off, off]}
+        settings[name] = wanted[name]
+    held |= {f"mixture {n} {s} 04": {"error": 0.1 - 0.01 * n + s} for n, s in MIXTURES}
+    (tmp_path / "real_tuning.json").write_text(json.dumps(held))
+    found = write_tuning("bids:none", tmp_path / "splits.yaml", tmp_path)
+    assert found["best"] == wanted
+    assert best_mixture(found) == (5, 0.0)
+    assert "| sweeps | 1 (kept) | 0.0100 |" in (tmp_path / "real_tuning.md").read_text()
