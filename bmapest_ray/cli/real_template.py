@@ -35,7 +35,6 @@ def template_rows(
         FIT: partial(_fit, cohort, protocol, work / "fit"),
         "image without the prior": partial(_fit, "", protocol, work / "image"),
         "prior without the image": partial(_prior, cohort),
-        "Gaussian mixture (scikit-learn, 3 classes)": partial(_mixture, 3, 0.0),
         mixed: partial(_mixture, parts, smooth),
     }
     return {

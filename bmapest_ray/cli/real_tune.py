@@ -149,7 +149,8 @@ def _text(found: dict[str, Any]) -> Iterator[str]:
         f"`{PROTOCOL}` at SNR {SNR:g} with T1 5 % longer, T2 5 % shorter, analytic B0 and B1, a "
         "coil beside the head and an unknown scale; the cohort is the other thirteen. One setting "
         "is moved at a time, from above to below, and keeps the value of least error (mean "
-        "absolute, over tissues); a slab counts for as much as a head when nuisances are fitted."
+        "absolute, over tissues); a slab counts for as much as a head when nuisances are fitted. "
+        "Where the largest value tried was kept, a larger one may be better still."
         "\n\n| setting | value | GM | WM | CSF | mean |\n|---|---|---|---|---|---|\n"
     )
     for row in found["rows"]:

@@ -16,7 +16,7 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.scan.components import Components
 from bmapest_ray.scan.images import onto_grid
 
-FLOOR = 0.35
+FLOOR = 0.7
 """Standard deviation that is always allowed: subjects differ more than a few of them show, and are
 aligned to a voxel or two, less than the width of a gyrus."""
 

@@ -26,7 +26,7 @@ B1_DEGREE = 2
 
 SPREADS: Mapping[str, float] = {
     "scale": 10.0,
-    "bias": 0.05,
+    "bias": 0.15,
     "offset": 0.05,
     "t1": 0.10,
     "t2": 0.15,

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from bmapest_ray.base.errors import InvalidInput, require_choice
+from bmapest_ray.scan.cohort_prior import FLOOR
 from bmapest_ray.scan.nuisances import SPREADS
 
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """Knobs of a fit.
+    """Knobs of a fit; floor, coupling and sweeps are what `bmapest bench real --part tune` chose.
 
     Parameters
     ----------
@@ -38,9 +39,9 @@ class ScanSettings:
 
     fixed: tuple[str, ...] = ()
     spreads: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    coupling: float = 8.0
-    sweeps: int = 1
-    floor: float = 0.35
+    coupling: float = 48.0
+    sweeps: int = 2
+    floor: float = FLOOR
     sample: int = 20_000
     shared_mm3: float = 5000.0
     lines: int = 176

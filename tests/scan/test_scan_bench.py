@@ -9,6 +9,8 @@ import yaml
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.cli.bench_real import RealBench
 from bmapest_ray.cli.real_tune import BASE, CHOICES, MIXTURES, best_mixture, write_tuning
+from bmapest_ray.scan.nuisances import SPREADS
+from bmapest_ray.scan.settings import ScanSettings
 
 
 def independent_row(subject: str) -> dict[str, object]:
@@ -60,3 +62,12 @@ def test_settings_with_the_least_error_are_kept(tmp_path: Path) -> None:
     assert found["best"] == wanted
     assert best_mixture(found) == (5, 0.0)
     assert "| sweeps | 1 (kept) | 0.0100 |" in (tmp_path / "real_tuning.md").read_text()
+
+
+def test_the_defaults_are_what_tuning_found(tmp_path: Path) -> None:
+    repository = Path(__file__).parents[2]
+    held = (repository / "studies/results/real_tuning.json").read_text()
+    (tmp_path / "real_tuning.json").write_text(held)
+    best = write_tuning("bids:none", repository / "studies/splits.yaml", tmp_path)["best"]
+    assert best.pop("bias") == SPREADS["bias"]
+    assert best == {name: getattr(ScanSettings(), name) for name in best}
