@@ -40,6 +40,19 @@ class Trial:
     draws: int = 1
 
 
+@dataclass(frozen=True, eq=False)
+class Inverted:
+    """Maps of noisy inversions, true and found, ``(case, tissue, y, x)``: subjects, their draws.
+
+    ``heads`` has one mask per case; ``status`` names what solves ended with.
+    """
+
+    truth: Tensor
+    found: Tensor
+    heads: Tensor
+    status: tuple[str, ...]
+
+
 def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> dict[str, Any]:
     """Simulate, add noise of one physical level, invert, and return errors over the head.
 
@@ -54,6 +67,18 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
         ``variance`` per subject and tissue: mean square error over head pixels and draws;
         ``status``.
     """
+    done = inverted(trial, protocol, sigma, dwell_s)
+    squares = (done.found - done.truth).square()
+    variance = []
+    for place in range(len(trial.subjects)):
+        mine = slice(place * trial.draws, (place + 1) * trial.draws)
+        head = done.heads[mine.start]
+        variance.append(squares[mine][..., head].mean((0, 2)).tolist())
+    return {"variance": variance, "status": list(done.status)}
+
+
+def inverted(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> Inverted:
+    """Simulate, add noise of one physical level, and invert."""
     import torch
 
     from bmapest_ray.inversion.settings import SolverSettings
@@ -74,12 +99,13 @@ def achieved(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
         start=truth if magnitude else torch.full_like(truth, 0.25),
         constraints=trial.constraints,
     )
-    squares = (torch.stack([one.maps for one in solved]) - truth).square()
-    variance = []
-    for place, one in enumerate(maps):
-        mine = squares[place * trial.draws : (place + 1) * trial.draws]
-        variance.append(mine[..., torch.as_tensor(one.head)].mean((0, 2)).tolist())
-    return {"variance": variance, "status": sorted({str(one.status) for one in solved})}
+    heads = torch.stack([torch.as_tensor(one.head) for one in maps])
+    return Inverted(
+        truth=truth,
+        found=torch.stack([one.maps for one in solved]),
+        heads=heads.repeat_interleave(trial.draws, dim=0),
+        status=tuple(sorted({str(one.status) for one in solved})),
+    )
 
 
 def _built(protocol: Protocol, maps: TissueMaps) -> BuiltOperator:

@@ -132,6 +132,28 @@ def table(
     typer.echo(f"table: {out / 'design.md'}")
 
 
+@design_app.command("report")
+def report(
+    after: Annotated[str, typer.Argument(help="The designed protocol: a YAML file or a name.")],
+    anatomy: Annotated[str, typer.Option(help="bids:DIR of the BrainWeb maps.")],
+    before: Annotated[str, typer.Option(help="The protocol it is held against.")] = "paper",
+    splits: Annotated[Path, typer.Option(help="Named subjects.")] = Path("studies/splits.yaml"),
+    subjects: Annotated[int, typer.Option(help="How many of the report subjects.")] = 3,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("runs/design.html"),
+) -> None:
+    """Write one page of a protocol before and after: parameters, errors, maps, diagrams."""
+    from bmapest_ray.base.threads import limit_threads
+
+    limit_threads(1)
+    with stdout_to_stderr():
+        from bmapest_ray.cli.design_report import write_design_report
+        from bmapest_ray.cli.inversion_table import report_subjects
+
+        chosen = tuple(report_subjects(splits)[: max(1, subjects)])
+        write_design_report((before, after), anatomy, chosen, out)
+    typer.echo(f"report: {out}")
+
+
 def design_setting(
     anatomy: str,
     subject: str | None,

@@ -51,7 +51,8 @@ def regret_rows(store: Held) -> list[str]:
     """Return the section of the table, one row per case."""
     found = [_pieces(store, case) for case in CASES]
     rows = [_row(case, mine, found) for case, mine in zip(CASES, found, strict=True)]
-    return [_HEAD.format(matrix=MATRIX, candidate=CANDIDATE, budget=BUDGET_S), *rows, ""]
+    head = _HEAD.format(matrix=MATRIX, candidate=CANDIDATE, budget=BUDGET_S)
+    return [head, *rows, _MEANING]
 
 
 @dataclass(frozen=True)
@@ -159,9 +160,18 @@ _HEAD = """## What a design regrets
 T1 and T2 of all tissues 10 % and B1 20 % up or down (four corners that balance every pair). Regret
 is the logarithm of the variance over that of the optimum found again for the scenario, mean (worst)
 over scenarios; 0.1 is 5 % of a standard deviation. The robust design has the least mean logarithm
-over nominal case and scenarios, from the nominal design on. `{candidate}` in {budget:g} s on a
-{matrix} x {matrix} grid, free as in `studies/design.yaml`. Where the inversion does not know the
-scenario, B1, T1 and T2 are unknowns of every voxel with these widths.
+over nominal case and scenarios, from the nominal design on. `{candidate}` in {budget:g} s
+on a {matrix} x {matrix} grid, free as in `studies/design.yaml`. Where the inversion does not know
+the scenario, B1, T1 and T2 are unknowns of every voxel, known to these widths beforehand.
 
 | scenario is | nominal design | robust design | ratio | robust in the nominal case |
 |---|---|---|---|---|"""
+
+_MEANING = """
+All values are predictions. An inversion that knows the scenario loses little with the nominal
+design, and the robust one wins back a fifth of that: the optimum follows B1 by its flip angles, as
+far down as up, and the design that is best on the mean stays in the middle, with more contrasts and
+time as well. Half of the regret would take a design whose optimum does not move. What an inversion
+does not know costs far more than noise; there a robust design regrets less than half even when it
+may lose no more than 10 % of nominal variance, and almost nothing if it may lose more.
+"""

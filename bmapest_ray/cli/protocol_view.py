@@ -43,7 +43,7 @@ def draw_contrasts(
     """Write ``<contrast>.png`` for each contrast; return what was drawn and the paths."""
     from bmapest_ray.figures.sequence_png import save_sequence_png
 
-    views = [_view(protocol, contrast, *grid) for contrast in contrasts]
+    views = [contrast_view(protocol, contrast, *grid) for contrast in contrasts]
     paths = [folder / f"{_file_name(contrast.name)}.png" for contrast in contrasts]
     for view, path in zip(views, paths, strict=True):
         save_sequence_png(view, path)
@@ -65,7 +65,10 @@ def _section(number: int, view: "SequenceView") -> tuple[str, str, str]:
     return name, view.title, f"<p>{escape(view.caption)}</p>{drawn}"
 
 
-def _view(protocol: "Protocol", contrast: "Contrast", matrix: int, fov_m: float) -> "SequenceView":
+def contrast_view(
+    protocol: "Protocol", contrast: "Contrast", matrix: int, fov_m: float
+) -> "SequenceView":
+    """Return what a diagram of a contrast shows."""
     from bmapest_ray.figures.sequence_view import SequenceView
     from bmapest_ray.sequence.diagram import central_repetition_s, diagram
     from bmapest_ray.sequence.overview import contrast_score
