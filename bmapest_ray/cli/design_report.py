@@ -10,8 +10,6 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli.design_achieved import Inverted, Trial, design_setting_of, inverted
 from bmapest_ray.cli.design_confirm import REFERENCE, SNR
@@ -137,7 +135,7 @@ def _maps(side: Side, subjects: tuple[str, ...]) -> str:
     from bmapest_ray.figures.panel import draw_panel, truth_estimate_difference
 
     truth, found = (one[0].cpu().numpy() for one in (side.done.truth, side.done.found))
-    columns = truth_estimate_difference(truth, np.clip(found, 0, 1), window=_WINDOW)
+    columns = truth_estimate_difference(truth, found, window=_WINDOW)
     title = f"{side.protocol.name}, sub-{subjects[0]}, {side.score.scan_time_s:.1f} s"
     notes = [f"{t} sd {v:.4f}" for t, v in zip(TISSUES, side.reached, strict=True)]
     buffer = io.BytesIO()

@@ -1,5 +1,7 @@
 """What the eye sees on the contact sheet, in numbers: which tissue is bright in which contrast."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -9,13 +11,15 @@ from bmapest_ray.cli.contrast_sheet import magnitudes, region_means
 from bmapest_ray.figures.contact_sheet import CAPTION, GAP, contact_sheet
 
 
-@pytest.fixture(scope="module")
-def truth():
+@cache
+def slice_of_the_average():
     return load_slice(open_anatomy("mni152"), "mni152", SliceSpec.parse("below-top:75"), 32)
 
 
-def means_of(name, truth):
+@cache
+def means_of(name):
     """Mean magnitude of GM, WM and CSF in the first image of a preset."""
+    truth = slice_of_the_average()
     image = next(iter(magnitudes(name, truth).values()))
     return region_means(image, truth.fraction)
 
@@ -24,19 +28,19 @@ def means_of(name, truth):
     ("name", "order"),
     [("mprage", "WM GM CSF"), ("gre_t1w", "WM GM CSF"), ("tse_t2w", "CSF GM WM")],
 )
-def test_weightings_order_the_tissues_of_the_average_head(name, order, truth):
-    means = means_of(name, truth)
+def test_weightings_order_the_tissues_of_the_average_head(name, order):
+    means = means_of(name)
     assert sorted(means, key=means.get, reverse=True) == order.split()
 
 
-def test_fluid_attenuation_darkens_csf(truth):
-    plain, nulled = means_of("tse_t2w", truth), means_of("flair_tse", truth)
+def test_fluid_attenuation_darkens_csf():
+    plain, nulled = means_of("tse_t2w"), means_of("flair_tse")
     assert nulled["CSF"] < 0.5 * min(nulled["GM"], nulled["WM"])
     assert nulled["CSF"] < 0.25 * plain["CSF"]
 
 
-def test_clinical_double_inversion_leaves_grey_matter_bright(truth):
-    means = means_of("dir_tse", truth)
+def test_clinical_double_inversion_leaves_grey_matter_bright():
+    means = means_of("dir_tse")
     assert means["GM"] > 1.8 * max(means["WM"], means["CSF"])
 
 
