@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,8 +16,8 @@ from bmapest_ray.cli.design_achieved import Inverted, Trial, design_setting_of, 
 from bmapest_ray.cli.design_confirm import REFERENCE, SNR
 
 if TYPE_CHECKING:
-    from bmapest_ray.cli.protocol_view import SequenceView
     from bmapest_ray.design.score import ProtocolScore
+    from bmapest_ray.figures.sequence_view import SequenceView
     from bmapest_ray.sequence.protocol import Protocol
 
 MOST_DIAGRAMS = 6
@@ -90,19 +91,19 @@ def _answer(before: Side, after: Side) -> str:
 def _numbers(before: Side, after: Side, subjects: int) -> str:
     from bmapest_ray.report import markup
 
-    def row(name: str, values: tuple[str, str]) -> tuple[str, str, str]:
+    def row(name: str, values: Iterable[str]) -> tuple[str, ...]:
         return (name, *values)
 
     sides = (before, after)
     rows = [
-        row("scan time [s]", tuple(f"{s.score.scan_time_s:.2f}" for s in sides)),
-        row("images", tuple(str(s.score.images) for s in sides)),
-        row("RF energy [T2 s]", tuple(f"{s.score.rf_energy_t2_s:.3g}" for s in sides)),
+        row("scan time [s]", (f"{s.score.scan_time_s:.2f}" for s in sides)),
+        row("images", (str(s.score.images) for s in sides)),
+        row("RF energy [T2 s]", (f"{s.score.rf_energy_t2_s:.3g}" for s in sides)),
     ]
     for place, tissue in enumerate(TISSUES):
         rows += [
-            row(f"{tissue}, predicted sd", tuple(f"{s.score.std[place]:.4f}" for s in sides)),
-            row(f"{tissue}, achieved sd", tuple(f"{s.reached[place]:.4f}" for s in sides)),
+            row(f"{tissue}, predicted sd", (f"{s.score.std[place]:.4f}" for s in sides)),
+            row(f"{tissue}, achieved sd", (f"{s.reached[place]:.4f}" for s in sides)),
         ]
     said = (
         f"Complex data of {subjects} subject(s) with noise of one level, made with the model that "

@@ -91,6 +91,7 @@ def test_oversampled_images_equal_those_of_mr_zero(tmp_path):
     assert float((found - expected).norm() / expected.norm()) < 1e-5
 
 
+@pytest.mark.slow
 def test_an_oversampled_file_and_two_on_the_grid_give_the_maps(tmp_path):
     protocols = [
         written(tmp_path / "gre.seq"),
