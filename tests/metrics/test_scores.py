@@ -147,21 +147,6 @@ def test_ssim_equals_its_formula_for_constant_images():
     )
 
 
-def test_ssim_is_that_of_torchmetrics(truth):
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    estimate = truth.fraction + 0.1 * torch.randn(
-        truth.fraction.shape, generator=torch.Generator().manual_seed(2)
-    )
-    expected = structural_similarity_index_measure(
-        estimate[:, None].double(),
-        truth.fraction[:, None].double(),
-        data_range=1.0,
-        reduction="none",
-    )
-    torch.testing.assert_close(ssim(estimate, truth).double(), expected, atol=1e-6, rtol=0)
-
-
 def test_scores_are_found_by_name():
     assert score_named("mae").function is mae
     with pytest.raises(InvalidInput, match="did you mean 'psnr_db'"):
