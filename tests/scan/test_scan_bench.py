@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from scan_phantom import head_fractions
 
+from bmapest_ray.anatomy.bids_io import write_maps
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.cli.bench_real import RealBench
+from bmapest_ray.cli.held import Held
 from bmapest_ray.cli.real_tune import BASE, CHOICES, MIXTURES, best_mixture, write_tuning
+from bmapest_ray.cli.real_volume import volume_rows
 from bmapest_ray.scan.nuisances import SPREADS
 from bmapest_ray.scan.settings import ScanSettings
 
@@ -71,3 +76,21 @@ def test_the_defaults_are_what_tuning_found(tmp_path: Path) -> None:
     best = write_tuning("bids:none", repository / "studies/splits.yaml", tmp_path)["best"]
     assert best.pop("bias") == SPREADS["bias"]
     assert best == {name: getattr(ScanSettings(), name) for name in best}
+
+
+@pytest.mark.slow
+def test_a_whole_volume_is_simulated_and_fitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BMAPEST_CACHE", str(tmp_path / "cache"))
+    affine = np.diag([6.0, 6.0, 6.0, 1.0])
+    for number in range(4):
+        moved = np.roll(head_fractions(), number - 1, axis=3)
+        write_maps(moved, affine, tmp_path / "cohort", f"c{number}")
+    held = Held(tmp_path / "real.json")
+    (row,) = volume_rows(f"bids:{tmp_path / 'cohort'}", ["c1"], held, tmp_path / "work")
+    assert max(row["error"]) < 0.05
+    assert row["volume_ml"] == pytest.approx(row["truth_ml"], rel=0.1)
+    assert 0 < row["peak_gb"] < 8
+    assert (tmp_path / "work/c1/sub-c1/anat/sub-c1_label-GM_probseg.nii.gz").is_file()
+    assert volume_rows("bids:gone", ["c1"], held, tmp_path) == [row]
