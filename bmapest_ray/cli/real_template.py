@@ -121,8 +121,9 @@ def _mixture(parts: int, smooth: float) -> dict[str, Any]:
     from bmapest_ray.scan.images import read_scan
     from bmapest_ray.scan.tissue_mixture import gaussian_mixture
 
-    image, mask = read_scan([template_path()]).images[0], Mni152Anatomy().volume().fraction.sum(0)
-    return _scores(gaussian_mixture(image, mask > 0, parts, smooth))
+    image, total = read_scan([template_path()]).images[0], Mni152Anatomy().volume().fraction.sum(0)
+    mask = (total > 0) & (image > 0)  # what was stripped away would take a class of its own
+    return _scores(gaussian_mixture(image, mask, parts, smooth))
 
 
 def write_picture(work: Path, path: Path, plane_mm: float = 12.0) -> Path:
