@@ -171,8 +171,7 @@ class CompartmentOperator(Linear, EncodedOperator):
     def _blocks(self, number: int) -> Iterator[tuple[slice, AmplitudeSource]]:
         """Yield blocks of columns that keep the temporary arrays inside the budget."""
         hearings = 64
-        # eight arrays of this size at once in a backward pass, measured with what torch keeps
-        per_column = hearings * self.tissues * self.matrix * _COMPLEX_BYTES[self.dtype] * 8
+        per_column = hearings * self.tissues * self.matrix * _COMPLEX_BYTES[self.dtype] * 6
         width = int(self.memory_budget_gb * 2**30 / per_column)
         width = max(1, min(self.matrix, width))
         for start in range(0, self.matrix, width):
