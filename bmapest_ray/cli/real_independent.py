@@ -13,7 +13,7 @@ from bmapest_ray.cli.held import Held
 if TYPE_CHECKING:
     import numpy as np
 
-PROTOCOLS, SNR, OFF = ("mprage", "tse_t2w"), 50.0, 0.05
+PROTOCOLS, SNR, OFF = ("se_t1w", "tse_t2w"), 50.0, 0.05  # few spins cannot show RF spoiling
 MATRIX, FINE, FOV_MM, SLICE = 48, 96, 216.0, "below-top:75"
 IGNORED = ("bias", "b1", "t1", "t2", "pd", "offset")
 
