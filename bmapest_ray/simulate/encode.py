@@ -145,6 +145,39 @@ class Encoder:
         counted = kspace / self._counts.clamp(min=1)
         return counted.view(batch, self.n_images, matrix, matrix)
 
+    def encode_adjoint(
+        self,
+        amplitude_of: AmplitudeOf,
+        factor_of: FactorOf,
+        kspace: torch.Tensor,
+        columns: slice,
+        *,
+        chunk: int,
+    ) -> torch.Tensor:
+        """Apply the adjoint of `encode`, a linear map of the weight, a chunk of hearings at a time.
+
+        Takes k-space ``(batch, image, ky, kx)``, returns ``(batch, part, x, y)``, complex.
+        """
+        axis = self.grid.axis_m()[columns]
+        flat = (kspace / self._counts.clamp(min=1).view(kspace.shape[1:])).flatten(1)
+        total = torch.zeros((), dtype=self.dtype, device=self.device)
+        for group in self.groups:
+            readout = self._readout(group, axis)
+            back = readout.flatten(0, 1).conj().T
+            heard = torch.zeros((), dtype=self.dtype, device=self.device)
+            for piece in _pieces(group.hearings, chunk):
+                target = self._rows[self.hearings.readout[piece]][:, : readout.shape[-1]]
+                samples = flat[:, target.flatten()].view(-1, readout.shape[-1])
+                nodes = (samples @ back).view(len(flat), len(target), *readout.shape[:2])
+                arranged = nodes.permute(2, 1, 0, 3).flatten(2)  # (x, hearing, batch * node)
+                left, _ = self._voxel_lines(amplitude_of(piece), piece)
+                heard = heard + torch.bmm(left.mH, arranged)  # (x, part * y, batch * node)
+            factor = factor_of(group.profile)
+            n_nodes, parts, n_x, n_y = factor.shape
+            split = heard.view(n_x, parts, n_y, len(flat), n_nodes)
+            total = total + torch.einsum("nvxy,xvybn->bvxy", factor.conj(), split)
+        return total * self.voxel_weight
+
     def grid_signal(self, signal: torch.Tensor) -> torch.Tensor:
         """Sort samples in the order of acquisition, ``(batch, sample)``, into k-space."""
         matrix = self.table.matrix
@@ -168,14 +201,21 @@ class Encoder:
         batch: int,
     ) -> torch.Tensor:
         """Return the samples of a few hearings, shape ``(batch, hearing, sample)``."""
-        lines = amplitude * self._ky[piece][:, None, None, :]
-        n_hearings, parts, n_x, n_y = lines.shape
-        left = lines.permute(2, 0, 1, 3).reshape(n_x, n_hearings, parts * n_y)
+        left, (n_x, n_hearings) = self._voxel_lines(amplitude, piece)
         contracted = torch.bmm(left, right)  # (x, hearing, batch * node)
         nodes = readout.shape[1]
         arranged = contracted.view(n_x, n_hearings, batch, nodes).permute(2, 1, 0, 3)
         flat = arranged.reshape(batch * n_hearings, n_x * nodes)
         return (flat @ readout.reshape(n_x * nodes, -1)).view(batch, n_hearings, -1)
+
+    def _voxel_lines(
+        self, amplitude: torch.Tensor, piece: slice
+    ) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Return amplitudes with their phases along y, ``(x, hearing, part * y)``, and its size."""
+        lines = amplitude * self._ky[piece][:, None, None, :]
+        n_hearings, parts, n_x, n_y = lines.shape
+        left = lines.permute(2, 0, 1, 3).reshape(n_x, n_hearings, parts * n_y)
+        return left, (n_x, n_hearings)
 
 
 def _voxel_side(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,8 @@ from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import TissueTable
 
 _COMPLEX_BYTES = {torch.complex64: 8, torch.complex128: 16}
+_CHUNK = 64
+"""Hearings that are held at once."""
 
 
 def check_fractions(fractions: torch.Tensor, tissues: int, matrix: int) -> None:
@@ -141,27 +143,23 @@ class CompartmentOperator(Linear, EncodedOperator):
         split = images.view(batch, encoder.n_images, self.n_coils, matrix, matrix)
         cotangent = kspace_of(split.transpose(1, 2)).flatten(0, 1)
         shape = (batch, self.tissues, self.matrix, self.matrix)
-        at = torch.zeros(shape, dtype=self.real_dtype, device=self.device)
-        total = torch.zeros_like(at)
+        total = torch.zeros(shape, dtype=self.real_dtype, device=self.device)
         for columns, source in self._blocks(number):
-            with torch.enable_grad():
-                point = at[..., columns].clone().requires_grad_()
-                kspace = self._encode(
-                    number, columns, source, self._weight(point, slice(None), columns)
-                )
-                (gradient,) = torch.autograd.grad(kspace, point, cotangent)
-            total[..., columns] = gradient
+            gradient = encoder.encode_adjoint(
+                source, self._factor_of(columns), cotangent, columns, chunk=_CHUNK
+            ).unflatten(0, (batch, self.n_coils))
+            if self._coils is not None:
+                gradient = gradient * self._coils[None, :, None, columns].conj()
+            total[..., columns] = (gradient.sum(1).real * self._density).transpose(-1, -2)
         return total
 
-    def _weight(
-        self, fractions: torch.Tensor, columns: slice, coil_columns: slice | None = None
-    ) -> torch.Tensor:
+    def _weight(self, fractions: torch.Tensor, columns: slice) -> torch.Tensor:
         """Return fraction times density times coil, ``(batch * coil, tissue, x, y)``."""
         real = fractions.to(self.device, self.real_dtype)[..., columns]
         weight = real.transpose(-1, -2) * self._density
         if self._coils is None:
             return weight
-        coils = self._coils[:, coil_columns or columns]
+        coils = self._coils[:, columns]
         return (weight[:, None] * coils[None, :, None]).flatten(0, 1)
 
     def _to_channels(self, images: torch.Tensor, batch: int) -> torch.Tensor:
@@ -170,8 +168,7 @@ class CompartmentOperator(Linear, EncodedOperator):
 
     def _blocks(self, number: int) -> Iterator[tuple[slice, AmplitudeSource]]:
         """Yield blocks of columns that keep the temporary arrays inside the budget."""
-        hearings = 64
-        per_column = hearings * self.tissues * self.matrix * _COMPLEX_BYTES[self.dtype] * 6
+        per_column = _CHUNK * self.tissues * self.matrix * _COMPLEX_BYTES[self.dtype] * 6
         width = int(self.memory_budget_gb * 2**30 / per_column)
         width = max(1, min(self.matrix, width))
         for start in range(0, self.matrix, width):
@@ -183,7 +180,7 @@ class CompartmentOperator(Linear, EncodedOperator):
         self, number: int, columns: slice, source: AmplitudeSource, weight: torch.Tensor
     ) -> torch.Tensor:
         return self._encoders[number].encode(
-            source, self._factor_of(columns), weight, columns, chunk=64
+            source, self._factor_of(columns), weight, columns, chunk=_CHUNK
         )
 
     def _factor_of(self, columns: slice) -> Callable[[Profile], torch.Tensor]:
