@@ -147,7 +147,8 @@ class CompartmentOperator(Linear, EncodedOperator):
         for columns, source in self._blocks(number):
             gradient = encoder.encode_adjoint(
                 source, self._factor_of(columns), cotangent, columns, chunk=_CHUNK
-            ).unflatten(0, (batch, self.n_coils))
+            )
+            gradient = gradient.view(batch, self.n_coils, *gradient.shape[1:])
             if self._coils is not None:
                 gradient = gradient * self._coils[None, :, None, columns].conj()
             total[..., columns] = (gradient.sum(1).real * self._density).transpose(-1, -2)
