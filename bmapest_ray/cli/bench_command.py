@@ -126,11 +126,15 @@ def inversion(
     splits: SplitsOption = SPLITS,
     out: ResultsOption = RESULTS,
     subjects: Annotated[int | None, typer.Option(help="At most so many subjects.")] = None,
+    averaged: Annotated[bool, typer.Option(help="Voxels as in the paper; averaged.md.")] = False,
 ) -> None:
     """Invert the report subjects with every protocol of the table, and write inversion.md."""
     from bmapest_ray.cli.inversion_table import write_inversion_table
 
-    _write(lambda: write_inversion_table(anatomy, splits, out, subjects), out / "inversion.md")
+    _write(
+        lambda: write_inversion_table(anatomy, splits, out, subjects, averaged=averaged),
+        out / ("averaged.md" if averaged else "inversion.md"),
+    )
 
 
 @bench_app.command("sequences")
