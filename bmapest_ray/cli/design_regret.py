@@ -55,6 +55,12 @@ def regret_rows(store: Held) -> list[str]:
     return [head, *rows, _MEANING]
 
 
+def nominal_design(store: Held) -> tuple[RegretStudy, list[float]]:
+    """Return the study of the first case and the values of its nominal design."""
+    held = store.get(_key("nominal", CASES[0]), partial(_nominal, CASES[0]))
+    return study_of(CASES[0]), list(held["values"])
+
+
 @dataclass(frozen=True)
 class _Pieces:
     """What is known of a case: log variances, of the two designs under every scenario."""

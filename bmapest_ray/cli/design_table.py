@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.cli.design_achieved import Trial, achieved, design_setting_of
 from bmapest_ray.cli.design_confirm import REFERENCE, SIX, SNR, confirmed_rows
+from bmapest_ray.cli.design_joint import joint_rows
 from bmapest_ray.cli.design_regret import regret_rows
 from bmapest_ray.cli.design_select import LINES
 from bmapest_ray.cli.held import Held
@@ -42,9 +43,10 @@ def write_design_table(anatomy: str, splits: Path, folder: Path, designs: list[P
     confirmed = confirmed_rows(store, anatomy, subjects, designs)
     selected = _selected(store, anatomy, subjects[0])
     regret = regret_rows(store)
+    joint = joint_rows(store, anatomy, splits)
     for signals in (("complex",), ("complex", "magnitude")):
         predicted = _predicted(store, anatomy, subjects[0], signals)
-        text = "\n".join([_HEAD, *predicted, *selected, *confirmed, *regret]) + "\n"
+        text = "\n".join([_HEAD, *predicted, *selected, *confirmed, *regret, *joint]) + "\n"
         (folder / "design.md").write_text(text, encoding="utf-8")
 
 

@@ -102,7 +102,12 @@ def write_inversion_table(
 
 
 def report_subjects(splits: Path) -> list[str]:
-    """Return the subjects that may be reported.
+    """Return the subjects that may be reported."""
+    return subjects_of(splits, "report")
+
+
+def subjects_of(splits: Path, split: str) -> list[str]:
+    """Return the subjects of a split.
 
     Raises
     ------
@@ -113,7 +118,7 @@ def report_subjects(splits: Path) -> list[str]:
 
     if not splits.is_file():
         raise MissingInput(f"--splits must be a YAML file of named subjects, got {splits}; name it")
-    return list(yaml.safe_load(splits.read_text())["report"])
+    return list(yaml.safe_load(splits.read_text())[split])
 
 
 def _spec(case: InversionCase, anatomy: str, subject: str) -> JobSpec:

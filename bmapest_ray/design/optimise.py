@@ -260,6 +260,22 @@ def _guarded(design: LinearDesign, most: float, before: Floats, moved: Floats) -
     return _between(before, moved, lambda x: design.value(x) <= most)
 
 
+def on_raster(problem: DesignProblem, values: Floats, scan_time_s: float) -> Floats:
+    """Put values on the scanner's raster, shortening times by what rounding took."""
+    values = within_time(problem, values, scan_time_s)
+    rounded = np.array(rounded_values(problem.protocol, problem.variables, list(values)))
+    grid = problem.setting.acquisition
+    for _ in range(5):
+        over = problem.protocol_at(rounded).scan_time_s(grid.matrix, grid.fov_m) - scan_time_s
+        if over <= 0:
+            break
+        times = [v.unit(problem.protocol) == "s" for v in problem.variables]
+        room = np.where(times, rounded - problem.low, 0.0)
+        rounded[int(room.argmax())] -= np.ceil(over / 2e-5) * 2e-5
+        rounded = np.array(rounded_values(problem.protocol, problem.variables, list(rounded)))
+    return rounded
+
+
 def _finish(
     problem: DesignProblem,
     values: Floats,
@@ -267,20 +283,8 @@ def _finish(
     history: tuple[float, ...],
     seconds: float,
 ) -> Optimised:
-    """Put values on the raster, shorten the pauses by what rounding took, and score."""
-    values = within_time(problem, values, limits.scan_time_s)
-    rounded = np.array(rounded_values(problem.protocol, problem.variables, list(values)))
-    grid = problem.setting.acquisition
-    for _ in range(5):
-        over = (
-            problem.protocol_at(rounded).scan_time_s(grid.matrix, grid.fov_m) - limits.scan_time_s
-        )
-        if over <= 0:
-            break
-        times = [v.unit(problem.protocol) == "s" for v in problem.variables]
-        room = np.where(times, rounded - problem.low, 0.0)
-        rounded[int(room.argmax())] -= np.ceil(over / 2e-5) * 2e-5
-        rounded = np.array(rounded_values(problem.protocol, problem.variables, list(rounded)))
+    """Put values on the raster and score them."""
+    rounded = on_raster(problem, values, limits.scan_time_s)
     protocol = problem.protocol_at(rounded)
     plain = problem.setting
     if plain.voxels.scenarios > 1:
