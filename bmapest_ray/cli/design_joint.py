@@ -132,21 +132,20 @@ def _inversion(settings: dict[str, Any]) -> str:
     return name if strength is None else f"{name} {strength:.3g}"
 
 
-_COLUMNS = " | ".join(TISSUES)
-_HEAD = f"""
-## Protocol and inversion searched together
+_COLUMNS = " | ".join(("prior and strength", "trials", "tune", *TISSUES, "mean"))
+_HEAD = f"""## Protocol and inversion searched together
 
 Mean absolute error of the fractions over the head, complex data, on the simplex.
 `{{candidate}}` in {{budget:g}} s on a {{matrix}} x {{matrix}} grid, free as in
 `studies/design.yaml`. Every row is an Optuna search (TPE) of at most {{trials}} trials on the four
-subjects of the split `tune`, two noise draws each: where the protocol is given, of the prior (none, tv,
-cohort) and its strength alone, else of protocol and prior at once, times shortened to the scan
+subjects of the split `tune`, two noise draws each: where the protocol is given, of the prior (none,
+tv, cohort) and its strength alone, else of protocol and prior at once, times shortened to the scan
 time. Errors of the ten report subjects, which no search saw, with other noise; their cohort is the
 tune subjects. The bound's design is the nominal one of the section above, made on the MNI152
 average. SNR of `t1inv[3]` on that average. A search ends early where 20 proposals in a row are not
 new, which is soon where only the prior is free.
 
-| SNR | protocol | prior and strength | trials | tune | {_COLUMNS} | mean | against the bound's design |
+| SNR | protocol | {_COLUMNS} | against the bound's design |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 _MEANING = """
@@ -154,7 +153,8 @@ The joint search does not beat the bound: it halves the nominal design's error, 
 above the bound's design. The likely cause is the search, not its aim: sixty evaluations without
 gradients, in eight parameters and a prior, end far from where gradients do. Nor is there much
 for it to find: on this noise the best prior lowers the error of either given protocol
-by a few per cent at most (2.5 % nominal, 0.1 % with the bound's design), so that noise, which the
-bound predicts, is nearly all there is. The given protocols had fewer trials, which favours the
-joint search. Less signal, where a prior counts, was not tried, nor a search from the bound's design.
+by a few per cent at most (tune subjects: 2.5 % nominal, 0.1 % with the bound's design), so that
+noise, which the bound predicts, is nearly all there is. The given protocols had fewer trials, which favours the
+joint search. Less signal, where a prior counts, was not tried, nor a search from the bound's
+design.
 """
