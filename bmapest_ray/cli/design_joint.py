@@ -155,6 +155,6 @@ gradients, in eight parameters and a prior, end far from where gradients do. Nor
 for it to find: on this noise the best prior lowers the error of either given protocol
 by a few per cent at most (tune subjects: 2.5 % nominal, 0.1 % with the bound's design), so that
 noise, which the bound predicts, is nearly all there is. The given protocols had fewer trials,
-which favours the joint search. Less signal, where a prior counts, was not tried, nor a search from the bound's
-design.
+which favours the joint search. Less signal, where a prior counts, was not tried, nor a
+search from the bound's design.
 """
