@@ -229,12 +229,15 @@ def _chosen(protocol: Protocol, names: list[str]) -> tuple[Contrast, ...]:
 def _grid(protocol: Protocol, matrix: int | None, fov_mm: float | None) -> tuple[int, float]:
     """Return what was asked for, else the grid of an imported file, else 64 and 216 mm."""
     from bmapest_ray.sequence.file_grid import grid_of
+    from bmapest_ray.sequence.imported import check_limits
     from bmapest_ray.sequence.seq_file import read_seq
 
     own: tuple[int, float] = (64, mm_to_m(216.0))
     parameters = dict(protocol.contrasts[0].parameters)
     if protocol.contrasts[0].sequence == "pulseq" and None in (matrix, fov_mm):
-        own = grid_of(read_seq(Path(str(parameters["file"])), str(parameters["sha256"])))
+        seq = read_seq(Path(str(parameters["file"])), str(parameters["sha256"]))
+        check_limits(seq, protocol.scanner)  # samples of what cannot be played mean nothing
+        own = grid_of(seq)
     if fov_mm is not None and not fov_mm > 0:
         raise InvalidInput(f"--fov-mm must be positive, got {fov_mm:g}; give millimetres")
     return (

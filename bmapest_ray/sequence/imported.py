@@ -33,8 +33,7 @@ def pulseq(score: Score, *, file: str = "", sha256: str = "") -> None:
     if not file or not sha256:
         raise InvalidInput("pulseq needs file and sha256, got none; import the .seq file")
     seq = read_seq(Path(file), sha256)
-    for number, block in seq.blocks:
-        _check_limits(block, score.scanner, f"block {number} of {file}")
+    check_limits(seq, score.scanner)
     _check_fov(seq, score)
     lines = _lines(seq, score.matrix, score.fov_m)
     images = _images(seq, lines, score)
@@ -152,6 +151,18 @@ def _path_key(k_per_m: np.ndarray) -> tuple[int, ...]:
         for at in (0, len(k_per_m) // 2, -1)
     )
     return (*min(first, last), *max(first, last), *(middle if first == last else ()))
+
+
+def check_limits(seq: SeqFile, scanner: Scanner) -> None:
+    """Refuse a file that a scanner cannot play.
+
+    Raises
+    ------
+    InvalidInput
+        Names the first block that breaks a limit.
+    """
+    for number, block in seq.blocks:
+        _check_limits(block, scanner, f"block {number} of {seq.path}")
 
 
 def _check_limits(block: Block, scanner: Scanner, where: str) -> None:

@@ -150,7 +150,7 @@ def strong(text: str) -> str:
         (lambda text: text[: text.index("[SHAPES]")], "an error in block 1 (event or shape"),
         (lambda text: text.replace("minor 5", "minor 7"), "got version 1.7; export it again"),
         (without_adc, "must receive at least one line, got no ADC; add a readout"),
-        (lambda text: re.sub(r"FOV 0\.2 0\.2", "FOV 0.3 0.3", text), "the 0.3 m that"),
+        (lambda text: re.sub(r"FOV 0\.2 0\.2", "FOV 0.3 0.3", text), "at most the 0.2 m that"),
         (
             lambda text: re.sub(r"(\[ADC\]\n\s*1\s+)\d+", r"\g<1>2000000000", text),
             "must take 1..100000 samples inside its block of",

