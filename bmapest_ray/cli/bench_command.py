@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bmapest_ray.cli.options import JsonOption
 from bmapest_ray.cli.output import print_json, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def engine(
     memory_gb: float = typer.Option(20.0, help="The reference is skipped above this."),
     engines: str = typer.Option("reference,exact,lowrank", help="What is timed, by comma."),
     memory_budget_gb: float = typer.Option(1.0, help="Bound on temporary arrays of ours."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    json: JsonOption = False,
 ) -> None:
     """Time MR-zero's own execution, the exact and the low-rank engine side by side."""
     with stdout_to_stderr():
@@ -156,8 +157,8 @@ def real(
     part: Annotated[str, typer.Option(help="tune|template|independent|volume|all.")] = "all",
     subjects: Annotated[int, typer.Option(help="Report subjects of the parts that have any.")] = 4,
     protocol: Annotated[str, typer.Option(help="Taken to have made the image.")] = "mprage",
-    splits: Annotated[Path, typer.Option(help="Subjects by use.")] = Path("studies/splits.yaml"),
-    out: Annotated[Path, typer.Option(help="Folder of the table.")] = Path("studies/results"),
+    splits: SplitsOption = SPLITS,
+    out: ResultsOption = RESULTS,
     work: Annotated[Path, typer.Option(help="Folder of parts; resumed.")] = Path("runs/real"),
 ) -> None:
     """Fit scans, real and with a known truth, compare with what knows less, and write real.md."""
@@ -176,7 +177,7 @@ def platform(
         int | None, typer.Option(help="Also drive a study of so many pretended jobs.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of platform.md.")] = None,
-    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    json: JsonOption = False,
 ) -> None:
     """Measure what Ray actors cost against plain processes, per job and in the driver."""
     from bmapest_ray.cli.platform_page import write_platform_page
@@ -225,7 +226,7 @@ def tracking(
     ] = None,
     actors: Annotated[int, typer.Option(help="Ray actors; 0 runs the jobs here.")] = 1,
     pairs: Annotated[int, typer.Option(help="Times that both alternate.", min=1)] = 3,
-    json: bool = typer.Option(False, "--json", help="Print one JSON object on stdout."),
+    json: JsonOption = False,
 ) -> None:
     """Measure what MLflow costs a study's wall time, and how far it lags behind."""
     with stdout_to_stderr(), TemporaryDirectory() as folder:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from bmapest_ray.base.errors import require_choice
 from bmapest_ray.cli.held import Held
-from bmapest_ray.cli.real_independent import independent_rows, independent_text
+from bmapest_ray.cli.real_independent import fit_independent, independent_text
 from bmapest_ray.cli.real_template import template_rows, template_text, write_picture
 from bmapest_ray.cli.real_tune import best_mixture, write_tuning
-from bmapest_ray.cli.real_volume import volume_rows, volume_text
+from bmapest_ray.cli.real_volume import fit_volume, volume_text
 
 PARTS = ("tune", "template", "independent", "volume")
 
@@ -67,10 +67,10 @@ class RealBench:
         elif part == "template":
             self._template()
             write_picture(self.work, self.out / "real.png")
-        elif part == "independent":
-            independent_rows(self.cohort, chosen, self._held, self.work)
         else:
-            volume_rows(self.cohort, chosen, self._held, self.work)
+            fit = fit_independent if part == "independent" else fit_volume
+            for subject in chosen:
+                self._held.get(f"{part} {subject}", partial(fit, self.cohort, subject, self.work))
 
     def _template(self) -> dict[str, dict[str, Any]]:
         mixture = best_mixture(self._tuning)
@@ -81,6 +81,8 @@ class RealBench:
         if self._held.keys("template "):
             yield from template_text(self._template(), self.protocol)
         for name, text in (("independent ", independent_text), ("volume ", volume_text)):
-            rows = [self._held.get(key, dict) for key in self._held.keys(name)]
+            rows: list[dict[str, Any]] = [
+                self._held.get(key, dict) for key in self._held.keys(name)
+            ]
             if rows:
                 yield from text(rows)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bmapest_ray.design.optimise import Optimised
     from bmapest_ray.design.regret import RegretStudy
     from bmapest_ray.design.setting import DesignSetting
+    from bmapest_ray.study.design_config import DesignStudy
 
 STUDY = Path("studies/design.yaml")
 MATRIX, BUDGET_S, DWELL_S = 16, 10.0, 60e-6
@@ -120,22 +121,23 @@ def study_of(case: Case) -> RegretStudy:
     from bmapest_ray.design.optimise import Effort
     from bmapest_ray.design.regret import RegretStudy
     from bmapest_ray.design.robust import Ranges
-    from bmapest_ray.study.design_config import load_design
 
-    known = load_design(STUDY)
-    study = known.model_copy(update={"head": known.head.model_copy(update={"matrix": MATRIX})})
-    job = replace(study.job(case.candidate, DWELL_S, case.budget_s, 0), effort=Effort(3, 20))
+    job = replace(_study().job(case.candidate, DWELL_S, case.budget_s, 0), effort=Effort(3, 20))
     loss = LOSS if case.guarded else None
     return RegretStudy(job, _setting(), Ranges(), unknown=case.unknown, most_loss=loss)
 
 
 @cache
 def _setting() -> DesignSetting:
+    return replace(_study().circumstances().setting(), columns=2)
+
+
+def _study() -> DesignStudy:
+    """Return the shipped study on a coarse head."""
     from bmapest_ray.study.design_config import load_design
 
     known = load_design(STUDY)
-    study = known.model_copy(update={"head": known.head.model_copy(update={"matrix": MATRIX})})
-    return replace(study.circumstances().setting(), columns=2)
+    return known.model_copy(update={"head": known.head.model_copy(update={"matrix": MATRIX})})
 
 
 def _told(found: Optimised) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bmapest_ray.cli.design_confirm import REFERENCE, SNR
 
 if TYPE_CHECKING:
     from bmapest_ray.design.score import ProtocolScore
+    from bmapest_ray.design.setting import DesignSetting
     from bmapest_ray.figures.sequence_view import SequenceView
     from bmapest_ray.sequence.protocol import Protocol
 
@@ -48,7 +49,8 @@ def write_design_report(
     from bmapest_ray.report import markup
     from bmapest_ray.study.files import replace_text
 
-    before, after = (_side(text, anatomy, subjects) for text in texts)
+    setting = design_setting_of(anatomy, subjects[0], SNR, REFERENCE)
+    before, after = (_side(text, Trial(anatomy, subjects), setting) for text in texts)
     sections = [
         ("numbers", "Predicted and achieved", _numbers(before, after, len(subjects))),
         ("parameters", "Parameters", _parameters(before.protocol, after.protocol)),
@@ -67,13 +69,11 @@ def write_design_report(
     return [before, after]
 
 
-def _side(text: str, anatomy: str, subjects: tuple[str, ...]) -> Side:
+def _side(text: str, trial: Trial, setting: DesignSetting) -> Side:
     from bmapest_ray.design.score import score_protocol
     from bmapest_ray.sequence.parse import parse_protocol
 
     protocol = parse_protocol(text)
-    setting = design_setting_of(anatomy, subjects[0], SNR, REFERENCE)
-    trial = Trial(anatomy, subjects)
     done = inverted(trial, protocol, setting.sigma, setting.dwell_s)
     return Side(protocol, score_protocol(protocol, setting), done)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
+
+T = TypeVar("T")
 
 
 class Held:
@@ -18,15 +20,13 @@ class Held:
         self._path = path
         self._held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
 
-    def get(
-        self, key: str, make: Callable[[], dict[str, Any]], told: str | None = None
-    ) -> dict[str, Any]:
+    def get(self, key: str, make: Callable[[], T], told: str | None = None) -> T:
         """Return what is held; else say what is made (the key, without `told`), and keep it."""
         if key not in self._held:
             typer.echo(key if told is None else told, err=True)
             self._held[key] = make()
             self._path.write_text(json.dumps(self._held, indent=0, sort_keys=True) + "\n")
-        found: dict[str, Any] = self._held[key]
+        found: T = self._held[key]
         return found
 
     def keys(self, start: str) -> list[str]:

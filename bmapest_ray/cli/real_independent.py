@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmapest_ray.base.tissues import TISSUES
-from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,20 +14,6 @@ if TYPE_CHECKING:
 PROTOCOLS, SNR, OFF = ("se_t1w", "tse_t2w"), 50.0, 0.05  # few spins cannot show RF spoiling
 MATRIX, FINE, FOV_MM, SLICE = 48, 96, 216.0, "below-top:75"
 IGNORED = ("bias", "b1", "t1", "t2", "pd", "offset")
-
-
-def independent_rows(
-    anatomy: str, subjects: Sequence[str], held: Held, work: Path
-) -> list[dict[str, Any]]:
-    """Fit every subject, or return what is held."""
-    return [
-        held.get(
-            f"independent {subject}",
-            partial(_fit, anatomy, subject, work),
-            f"isochromats {subject}",
-        )
-        for subject in subjects
-    ]
 
 
 def isochromats_of(anatomy: str, subject: str, protocol: str, work: Path) -> np.ndarray:
@@ -54,9 +38,8 @@ def isochromats_of(anatomy: str, subject: str, protocol: str, work: Path) -> np.
     return np.asarray(np.load(path))
 
 
-def _fit(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
-    import numpy as np
-
+def fit_independent(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
+    """Fit the images of a subject, with nuisances and without, and return the row."""
     from bmapest_ray.anatomy.catalog import open_anatomy
     from bmapest_ray.anatomy.slices import SliceSpec, extract_slice
     from bmapest_ray.scan.cohort_prior import cohort_on_grid
@@ -85,6 +68,7 @@ def _fit(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
     trial = Trial(known, head_mask(known.scan, cohort), cohort, joined(responses))
     fit, ignorant = trial.fit(ScanSettings()), trial.fit(ScanSettings(fixed=IGNORED))
     scales, bias = gains(fit, known.scale, known.bias)
+    off = fit.volume_ml - truth.sum((1, 2, 3)) * known.scan.voxel_ml
     values = scales + tissue_values(fit, off_values(table, OFF, subject).logs)
     return {
         "subject": subject,
@@ -94,13 +78,8 @@ def _fit(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
         "inside": {one.name: one.inside for one in values},
         "off": {one.name: [one.error, one.spread] for one in values},
         "bias_inside": bias,
-        "volume_z": _volume_z(fit, truth, known.scan.voxel_ml, np),
+        "volume_z": (off / fit.volume_sd_ml).tolist(),
     }
-
-
-def _volume_z(fit: Any, truth: Any, voxel_ml: float, np: Any) -> list[float]:  # noqa: ANN401
-    off = fit.volume_ml - truth.sum((1, 2, 3)) * voxel_ml
-    return np.asarray(off / fit.volume_sd_ml).tolist()  # type: ignore[no-any-return]
 
 
 def independent_text(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmapest_ray.cli.held import Held
+from bmapest_ray.cli.inversion_table import subjects_of
 
 if TYPE_CHECKING:
     from bmapest_ray.scan.trial import Trial
@@ -31,7 +32,7 @@ MIXTURES = tuple((parts, smooth) for parts in (3, 5) for smooth in (0.0, 0.5))
 def write_tuning(anatomy: str, splits: Path, folder: Path) -> dict[str, Any]:
     """Try settings one after the other, keep the best of each, and return rows and winners."""
     held = Held(folder / "real_tuning.json")
-    subjects = tune_subjects(splits)
+    subjects = subjects_of(splits, "tune")
     trials = _Trials(anatomy, subjects)
     best, rows = dict(BASE), []
     for name, values in CHOICES.items():
@@ -45,13 +46,6 @@ def write_tuning(anatomy: str, splits: Path, folder: Path) -> dict[str, Any]:
     found = {"best": best, "rows": rows, "mixtures": mixtures, "subjects": subjects}
     (folder / "real_tuning.md").write_text("".join(_text(found)))
     return found
-
-
-def tune_subjects(splits: Path) -> list[str]:
-    """Return the subjects that settings may be chosen on."""
-    import yaml
-
-    return list(yaml.safe_load(splits.read_text("utf-8"))["tune"])
 
 
 class _Trials:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bmapest_ray.base.tissues import TISSUES
-from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,21 +15,8 @@ if TYPE_CHECKING:
 PROTOCOLS, SNR, TISSUE = ("mprage", "tse_t2w"), 50.0, "T1=+5%,T2=-5%"
 
 
-def volume_rows(
-    anatomy: str, subjects: Sequence[str], held: Held, work: Path
-) -> list[dict[str, Any]]:
-    """Fit the whole head of every subject, or return what is held."""
-    return [
-        held.get(
-            f"volume {subject}",
-            partial(_fit, anatomy, subject, work / subject),
-            f"volume {subject}",
-        )
-        for subject in subjects
-    ]
-
-
-def _fit(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
+def fit_volume(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
+    """Fit the whole head of a subject and return the row."""
     import resource
 
     from bmapest_ray.cli.estimate_command import shown_progress
@@ -40,6 +25,7 @@ def _fit(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
     from bmapest_ray.scan.images import ImageSpec
     from bmapest_ray.scan.request import Request, estimate
 
+    work = work / subject
     paths, truth = _images(anatomy, subject, work)
     start = time.perf_counter(), time.process_time()
     specs = tuple(ImageSpec(p, name) for p, name in zip(paths, PROTOCOLS, strict=True))

@@ -6,10 +6,11 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
+from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     from bmapest_ray.study.plan import Plan
@@ -81,19 +82,15 @@ def try_everything(plan: Plan, store: Path) -> Table:
     from bmapest_ray.study.status import Stage
 
     (label,) = plan.protocols
-    held: dict[str, float] = json.loads(store.read_text()) if store.is_file() else {}
+    held = Held(store)
     cache, table = JobCache(), dict[str, list[float]]()
     points = feasible_points(plan)
     for number, point in enumerate(points, 1):
-        specs = plan.jobs(label, point, Stage.SEARCH)
-        missing = [spec for spec in specs if spec.id not in held]
-        for spec in missing:
-            held[spec.id] = _value(plan, spec, cache)
-        if missing:
-            typer.echo(f"{number}/{len(points)}", err=True)
-            store.parent.mkdir(parents=True, exist_ok=True)
-            store.write_text(json.dumps(held, indent=0, sort_keys=True) + "\n")
-        table[key_of(point)] = [held[spec.id] for spec in specs]
+        told = f"{number}/{len(points)}"
+        table[key_of(point)] = [
+            held.get(spec.id, partial(_value, plan, spec, cache), told)
+            for spec in plan.jobs(label, point, Stage.SEARCH)
+        ]
     return table
 
 

@@ -16,6 +16,7 @@ import torch
 
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.seeding import generator
+from bmapest_ray.design.guard import Guard, LinearGuard, between
 from bmapest_ray.design.objective import DesignProblem, LinearDesign
 from bmapest_ray.design.scale import Scale
 from bmapest_ray.design.score import ProtocolScore, score_protocol
@@ -58,14 +59,6 @@ class Effort:
                 f"{self.iterations}; raise them"
             )
             raise InvalidInput(msg)
-
-
-@dataclass(frozen=True, eq=False)
-class Guard:
-    """A second objective that may not exceed a value: what a robust design may lose nominally."""
-
-    problem: DesignProblem
-    most: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +122,7 @@ def within_time(problem: DesignProblem, values: Floats, scan_time_s: float) -> F
             return values
         shortest = np.where(chosen, problem.low, values)
         if length(shortest) <= scan_time_s:
-            return _between(shortest, values, lambda x: length(x) <= scan_time_s)
+            return between(shortest, values, lambda x: length(x) <= scan_time_s)
         values = shortest
     if length(values) <= scan_time_s:
         return values
@@ -138,16 +131,6 @@ def within_time(problem: DesignProblem, values: Floats, scan_time_s: float) -> F
         f"{scan_time_s:.4g} s; raise it, lower bounds of times, or take contrasts out"
     )
     raise InvalidInput(msg)
-
-
-def _between(short: Floats, long: Floats, fits: Callable[[Floats], bool]) -> Floats:
-    """Return the point nearest to `long` on the way from `short` that fits."""
-    low, high = 0.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (middle, high) if fits(short + middle * (long - short)) else (low, middle)
-    point: Floats = short + low * (long - short)
-    return point
 
 
 def optimise(
@@ -172,10 +155,10 @@ def optimise(
     _check_energy(design, values, limits)
     history.append(design.value(values))
     for number in range(effort.rounds):
-        guarded = None if guard is None else guard.problem.linearised(values)
-        moved = _round(design, values, limits, effort, guarded, guard)
-        if guarded is not None and guard is not None:
-            moved = _guarded(guarded, guard.most, values, moved)
+        near = None if guard is None else guard.at(values)
+        moved = _round(design, values, limits, effort, near)
+        if near is not None:
+            moved = near.kept(values, moved)
         values = within_time(problem, moved, limits.scan_time_s)
         design = problem.linearised(values, design)
         history.append(design.value(values))
@@ -208,8 +191,7 @@ def _round(
     values: Floats,
     limits: Limits,
     effort: Effort,
-    guarded: LinearDesign | None = None,
-    guard: Guard | None = None,
+    guard: LinearGuard | None = None,
 ) -> Floats:
     """Optimise on one linearisation."""
     from scipy.optimize import minimize
@@ -230,8 +212,8 @@ def _round(
     constraints = [room(design.scan_time_s, limits.scan_time_s)]
     if limits.rf_energy_t2_s is not None:
         constraints.append(room(design.rf_energy_t2_s, limits.rf_energy_t2_s))
-    if guarded is not None and guard is not None:
-        constraints.append(_kept(guarded, guard.most, scale))
+    if guard is not None:
+        constraints.append(guard.constraint(scale))
     found = minimize(
         cost,
         scale.inner(values),
@@ -242,22 +224,6 @@ def _round(
         options={"maxiter": effort.iterations, "ftol": effort.tolerance / 10},
     )
     return scale.outer(np.clip(found.x, 0.0, 1.0))
-
-
-def _kept(design: LinearDesign, most: float, scale: Scale) -> dict[str, object]:
-    """Return the constraint that an objective stays below a value."""
-    return {
-        "type": "ineq",
-        "fun": lambda u: most - design.value(scale.outer(u)),
-        "jac": lambda u: -design.evaluate(scale.outer(u))[1] * scale.slope(u),
-    }
-
-
-def _guarded(design: LinearDesign, most: float, before: Floats, moved: Floats) -> Floats:
-    """Return where a step ends that keeps the guard, which steps that are cut short may not."""
-    if design.value(moved) <= most:
-        return moved
-    return _between(before, moved, lambda x: design.value(x) <= most)
 
 
 def on_raster(problem: DesignProblem, values: Floats, scan_time_s: float) -> Floats:

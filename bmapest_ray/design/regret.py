@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bmapest_ray.design.guard import Guard
 from bmapest_ray.design.job import DesignJob
-from bmapest_ray.design.objective import Criterion, DesignProblem
-from bmapest_ray.design.optimise import Guard, Optimised, optimise, starting_points
+from bmapest_ray.design.objective import DesignProblem
+from bmapest_ray.design.optimise import Optimised, optimise, starting_points
 from bmapest_ray.design.robust import Ranges, corners, only, robust
 from bmapest_ray.design.setting import DesignSetting
 from bmapest_ray.design.voxels import Scenario
@@ -70,9 +71,7 @@ class RegretStudy:
 
     def problem(self, setting: DesignSetting) -> DesignProblem:
         """Return the problem under a setting."""
-        return DesignProblem(
-            self.job.protocol, self.job.variables, setting, Criterion(self.job.criterion)
-        )
+        return replace(self.job, ranges=None).problem(setting)
 
     def nominal(self) -> Optimised:
         """Return the best design of several starts for the nominal case."""

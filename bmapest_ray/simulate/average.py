@@ -67,7 +67,6 @@ class AverageOperator(EncodedOperator):
         workers: int = 1,
     ) -> None:
         super().__init__(models, table, fields, dtype, device, memory_budget_gb)
-        self.fields = fields
         self.mixing = mixing
         self.tolerance = tolerance
         self.workers = workers

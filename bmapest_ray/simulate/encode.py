@@ -170,7 +170,7 @@ class Encoder:
                 samples = flat[:, target.flatten()].view(-1, readout.shape[-1])
                 nodes = (samples @ back).view(len(flat), len(target), *readout.shape[:2])
                 arranged = nodes.permute(2, 1, 0, 3).flatten(2)  # (x, hearing, batch * node)
-                left, _ = self._voxel_lines(amplitude_of(piece), piece)
+                left = self._voxel_lines(amplitude_of(piece), piece)
                 heard = heard + torch.bmm(left.mH, arranged)  # (x, part * y, batch * node)
             factor = factor_of(group.profile)
             n_nodes, parts, n_x, n_y = factor.shape
@@ -201,21 +201,19 @@ class Encoder:
         batch: int,
     ) -> torch.Tensor:
         """Return the samples of a few hearings, shape ``(batch, hearing, sample)``."""
-        left, (n_x, n_hearings) = self._voxel_lines(amplitude, piece)
+        left = self._voxel_lines(amplitude, piece)
+        n_x, n_hearings, _ = left.shape
         contracted = torch.bmm(left, right)  # (x, hearing, batch * node)
         nodes = readout.shape[1]
         arranged = contracted.view(n_x, n_hearings, batch, nodes).permute(2, 1, 0, 3)
         flat = arranged.reshape(batch * n_hearings, n_x * nodes)
         return (flat @ readout.reshape(n_x * nodes, -1)).view(batch, n_hearings, -1)
 
-    def _voxel_lines(
-        self, amplitude: torch.Tensor, piece: slice
-    ) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Return amplitudes with their phases along y, ``(x, hearing, part * y)``, and its size."""
+    def _voxel_lines(self, amplitude: torch.Tensor, piece: slice) -> torch.Tensor:
+        """Return amplitudes with their phases along y, ``(x, hearing, part * y)``."""
         lines = amplitude * self._ky[piece][:, None, None, :]
         n_hearings, parts, n_x, n_y = lines.shape
-        left = lines.permute(2, 0, 1, 3).reshape(n_x, n_hearings, parts * n_y)
-        return left, (n_x, n_hearings)
+        return lines.permute(2, 0, 1, 3).reshape(n_x, n_hearings, parts * n_y)
 
 
 def _voxel_side(factor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

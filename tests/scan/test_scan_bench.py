@@ -13,7 +13,6 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.cli.bench_real import RealBench
 from bmapest_ray.cli.held import Held
 from bmapest_ray.cli.real_tune import BASE, CHOICES, MIXTURES, best_mixture, write_tuning
-from bmapest_ray.cli.real_volume import volume_rows
 from bmapest_ray.scan.nuisances import SPREADS
 from bmapest_ray.scan.settings import ScanSettings
 
@@ -87,10 +86,14 @@ def test_a_whole_volume_is_simulated_and_fitted(
     for number in range(4):
         moved = np.roll(head_fractions(), number - 1, axis=3)
         write_maps(moved, affine, tmp_path / "cohort", f"c{number}")
-    held = Held(tmp_path / "real.json")
-    (row,) = volume_rows(f"bids:{tmp_path / 'cohort'}", ["c1"], held, tmp_path / "work")
+    splits = tmp_path / "splits.yaml"
+    splits.write_text("report: [c1, c2]\n")
+    asked = (f"bids:{tmp_path / 'cohort'}", "mprage", splits, tmp_path, tmp_path / "work")
+    page = RealBench(*asked).run("volume", 1).read_text()
+    row = Held(tmp_path / "real.json").get("volume c1", dict)
+    assert f"| c1 | {row['voxels']} |" in page
     assert max(row["error"]) < 0.05
     assert row["volume_ml"] == pytest.approx(row["truth_ml"], rel=0.1)
     assert 0 < row["peak_gb"] < 8
     assert (tmp_path / "work/c1/sub-c1/anat/sub-c1_label-GM_probseg.nii.gz").is_file()
-    assert volume_rows("bids:gone", ["c1"], held, tmp_path) == [row]
+    assert RealBench("bids:gone", *asked[1:]).run("volume", 1).read_text() == page

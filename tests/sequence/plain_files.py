@@ -11,16 +11,14 @@ def plain_limits(pp):
     return pp.Opts(max_grad=30, grad_unit="mT/m", max_slew=150, slew_unit="T/m/s")
 
 
-def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, **write):
-    """A gradient echo by plain pypulseq calls, lines in a shuffled order."""
+def spoiled_lines(pp, readout, lines, n, fov):
+    """Play a prephaser, a readout gradient and its ADC for every line, spoiled in between."""
     limits = plain_limits(pp)
+    pre, gx, adc = readout
     seq = pp.Sequence(limits)
     rf = pp.make_block_pulse(math.radians(15), duration=1e-3, system=limits, use="excitation")
-    gx = pp.make_trapezoid("x", flat_area=n / fov, flat_time=n * 20e-6, system=limits)
-    adc = pp.make_adc(n, duration=gx.flat_time, delay=gx.rise_time, system=limits)
-    pre = pp.make_trapezoid("x", area=-gx.area / 2, duration=1e-3, system=limits)
     spoil = pp.make_trapezoid("z", area=4 / 8e-3, system=limits)
-    for line in np.random.default_rng(0).permutation(n):
+    for line in lines:
         gy = pp.make_trapezoid("y", area=(line - n // 2) / fov, duration=1e-3, system=limits)
         seq.add_block(rf)
         seq.add_block(pre, gy)
@@ -28,6 +26,16 @@ def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, **write):
         seq.add_block(spoil)
         seq.add_block(pp.make_delay(5e-3))
     seq.set_definition("FOV", [fov, fov, 8e-3])
+    return seq
+
+
+def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, **write):
+    """A gradient echo by plain pypulseq calls, lines in a shuffled order."""
+    limits = plain_limits(pp)
+    gx = pp.make_trapezoid("x", flat_area=n / fov, flat_time=n * 20e-6, system=limits)
+    adc = pp.make_adc(n, duration=gx.flat_time, delay=gx.rise_time, system=limits)
+    pre = pp.make_trapezoid("x", area=-gx.area / 2, duration=1e-3, system=limits)
+    seq = spoiled_lines(pp, (pre, gx, adc), np.random.default_rng(0).permutation(n), n, fov)
     seq.write(str(compatible_path), **write)
 
 
@@ -38,8 +46,6 @@ def plain_oversampled(pp, path, n=MATRIX, fov=FOV_M, factor=2, skipped=0, cut=0,
     left out (partial Fourier, partial echo); all is played ``times`` over, without labels.
     """
     limits = plain_limits(pp)
-    seq = pp.Sequence(limits)
-    rf = pp.make_block_pulse(math.radians(15), duration=1e-3, system=limits, use="excitation")
     samples, dwell = factor * n - cut, 10e-6
     gx = pp.make_trapezoid("x", flat_area=samples / factor / fov, flat_time=samples * dwell,
                            system=limits)  # fmt: skip
@@ -47,15 +53,7 @@ def plain_oversampled(pp, path, n=MATRIX, fov=FOV_M, factor=2, skipped=0, cut=0,
     ramp = (gx.area - gx.flat_area) / 2
     before = ramp + (n / 2 - cut / factor + 0.5 / factor) / fov
     pre = pp.make_trapezoid("x", area=-before, duration=1e-3, system=limits)
-    spoil = pp.make_trapezoid("z", area=4 / 8e-3, system=limits)
-    for line in [*range(skipped, n)] * times:
-        gy = pp.make_trapezoid("y", area=(line - n // 2) / fov, duration=1e-3, system=limits)
-        seq.add_block(rf)
-        seq.add_block(pre, gy)
-        seq.add_block(gx, adc)
-        seq.add_block(spoil)
-        seq.add_block(pp.make_delay(5e-3))
-    seq.set_definition("FOV", [fov, fov, 8e-3])
+    seq = spoiled_lines(pp, (pre, gx, adc), [*range(skipped, n)] * times, n, fov)
     seq.write(str(path))
 
 

@@ -5,18 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from plain_files import plain_epi, plain_gre, plain_tse
+from plain_scenes import FOV_M, MATRIX, maps_of_three_tissues, operator_of
 
 from bmapest_ray.inversion.result import Status
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.solve import invert
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.simulate.factory import Scene, build_operator
-from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.measurement import Measurement, Signal
-from bmapest_ray.tissue.fields import Fields
-from bmapest_ray.tissue.table import PAPER_3T
 
-MATRIX, FOV_M = 8, 0.2
 WRITERS = {"gre": plain_gre, "tse": plain_tse, "epi": plain_epi}
 
 
@@ -34,19 +30,7 @@ def protocols(tmp_path_factory):
 @pytest.fixture(scope="module")
 def maps():
     """Three overlapping tissues with background around them."""
-    axis = (torch.arange(MATRIX) + 0.5) * 2 / MATRIX - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    wm = 0.8 * torch.exp(-8 * (x**2 + y**2))
-    csf = 0.3 * torch.exp(-20 * ((x - 0.3) ** 2 + (y + 0.2) ** 2))
-    gm = (0.9 - wm - csf).clamp(min=0) * (x**2 + 0.8 * y**2 < 0.8)
-    return torch.stack([gm, wm, csf])
-
-
-def operator_of(protocol):
-    axis = torch.linspace(-1, 1, MATRIX, dtype=torch.float64)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    fields = Fields(10 * x - 6 * y**2, 1.0 - 0.1 * (x**2 + y**2))
-    return build_operator(Scene(protocol, VoxelGrid(MATRIX, FOV_M), fields, PAPER_3T)).operator
+    return maps_of_three_tissues()
 
 
 def solved(operator, maps):

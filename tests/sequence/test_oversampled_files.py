@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from plain_files import plain_epi, plain_oversampled, plain_tse
+from plain_scenes import FOV_M, MATRIX, maps_of_three_tissues, operator_of
 
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.inversion.settings import SolverSettings
@@ -13,13 +14,8 @@ from bmapest_ray.sequence.build import build_chain
 from bmapest_ray.sequence.file_grid import grid_of
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.sequence.seq_file import file_sha256, read_seq
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
-from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.simulate.factory import Engine
 from bmapest_ray.simulate.measurement import Measurement, Signal
-from bmapest_ray.tissue.fields import Fields
-from bmapest_ray.tissue.table import PAPER_3T
-
-MATRIX, FOV_M = 8, 0.2
 
 
 def written(path, write=plain_oversampled, **others):
@@ -35,23 +31,6 @@ def grid_in(path):
 
 def built(protocol):
     return build_chain(protocol.chains[0], MATRIX, FOV_M, protocol.scanner)
-
-
-def operator_of(protocol, **options):
-    axis = torch.linspace(-1, 1, MATRIX, dtype=torch.float64)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    fields = Fields(10 * x - 6 * y**2, 1.0 - 0.1 * (x**2 + y**2))
-    scene = Scene(protocol, VoxelGrid(MATRIX, FOV_M), fields, PAPER_3T)
-    return build_operator(scene, EngineOptions(**options)).operator
-
-
-def maps_of_three_tissues():
-    axis = (torch.arange(MATRIX) + 0.5) * 2 / MATRIX - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    wm = 0.8 * torch.exp(-8 * (x**2 + y**2))
-    csf = 0.3 * torch.exp(-20 * ((x - 0.3) ** 2 + (y + 0.2) ** 2))
-    gm = (0.9 - wm - csf).clamp(min=0) * (x**2 + 0.8 * y**2 < 0.8)
-    return torch.stack([gm, wm, csf])
 
 
 @pytest.mark.parametrize(
