@@ -150,7 +150,7 @@ def _solve(
 
 def _linear_model(spec: JobSpec, cache: JobCache, maps: "TissueMaps") -> "LinearModel | None":
     """Return the compartments of a non-linear model: their fit starts it, blocks precondition."""
-    if Mixing(spec.model.mixing).is_linear or spec.solve.solver.first_order:
+    if not _takes_long_steps(spec):
         return None
     linear = replace(spec.model, mixing=Mixing.COMPARTMENTS.value, engine="auto")
     part = spec.anatomy
@@ -168,8 +168,13 @@ def _checkpoint(spec: JobSpec, folder: str | Path | None) -> "Checkpoint | None"
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    quick = Mixing(spec.model.mixing).is_linear or spec.solve.solver.first_order
-    return Checkpoint(Path(folder) / f"{spec.id}.pt", every=_CHECKPOINT_EVERY if quick else 1)
+    every = 1 if _takes_long_steps(spec) else _CHECKPOINT_EVERY
+    return Checkpoint(Path(folder) / f"{spec.id}.pt", every=every)
+
+
+def _takes_long_steps(spec: JobSpec) -> bool:
+    """Whether every iteration linearises a non-linear model."""
+    return not (Mixing(spec.model.mixing).is_linear or spec.solve.solver.first_order)
 
 
 def thin(history: "Sequence[Step]", most: int = _CURVE_POINTS) -> tuple[dict[str, float], ...]:

@@ -119,29 +119,33 @@ def patient(
     return again  # type: ignore[return-value] # mypy takes `self` for a name that callers may use
 
 
-def is_outage(error: BaseException | None) -> bool:
-    """Whether an error says that the server is not there, at any depth of its causes.
+def _origins(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of that, and so on.
 
     Optuna answers some lost connections with a second query in the same transaction: what that
-    one raises is no cause but a consequence, so what was being handled is looked at too.
+    one raises is no cause but a consequence, so what was being handled counts too.
     """
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that the server is not there, at any depth of its causes."""
     from sqlalchemy import exc
 
-    while error is not None:
-        if isinstance(error, exc.DBAPIError) and (
-            error.connection_invalidated or isinstance(error, exc.OperationalError)
-        ):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(
+        isinstance(one, exc.DBAPIError)
+        and (one.connection_invalidated or isinstance(one, exc.OperationalError))
+        for one in _origins(error)
+    )
 
 
 def reason(error: BaseException) -> str:
     """Return the first line of the deepest cause of an error."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    *_, deepest = _origins(error)
+    lines = str(deepest).strip().splitlines()
+    return lines[0] if lines else type(deepest).__name__
 
 
 class SharedCrew:

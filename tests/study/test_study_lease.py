@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import exc
 
-from bmapest_ray.study.lease import is_outage, patient
+from bmapest_ray.study.lease import is_outage, patient, reason
 
 
 def lost() -> Exception:
@@ -27,6 +27,7 @@ def test_the_consequence_of_a_lost_connection_is_an_outage() -> None:
     with pytest.raises(RuntimeError) as raised:
         second_query_in_a_lost_transaction()
     assert is_outage(raised.value)
+    assert reason(raised.value).endswith("server closed")
     assert not is_outage(RuntimeError("bad value"))
     assert not is_outage(exc.IntegrityError("INSERT", {}, Exception("duplicate key")))
 
