@@ -8,7 +8,7 @@ hearings that share time nodes, tau and trace, whatever their b, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,9 @@ from bmapest_ray.simulate.encode import Encoder, Group
 from bmapest_ray.simulate.hearing import Hearings, Profile
 from bmapest_ray.simulate.nodes import barycentric_matrix, chebyshev_points, nodes_needed
 from bmapest_ray.simulate.plan import Floats, Ints
+
+Box = tuple[slice, slice]
+"""Columns and rows of voxels."""
 
 
 @dataclass(frozen=True)
@@ -94,63 +97,108 @@ class FamilyEncoder(Encoder):
     ) -> None:
         super().__init__(model.table, model.hearings, model.grid, dtype, device)
         self.families = families
-        real = torch.zeros((), dtype=dtype).real.dtype
         self._weights = [torch.as_tensor(family.weights).to(device, dtype) for family in families]
         self._members = [torch.as_tensor(family.hearings, device=device) for family in families]
-        self._points = [torch.as_tensor(family.b_s_per_m2).to(device, real) for family in families]
+
+    @property
+    def waves_along_y(self) -> torch.Tensor:
+        """``exp(-2 pi i ky y)`` of every hearing, ``(hearing, y)``."""
+        return self._ky
 
     def encode_families(
-        self,
-        amplitude_of: Callable[[torch.Tensor], torch.Tensor],
-        factors: Sequence[torch.Tensor],
-        weight: torch.Tensor,
-        diffusivity: torch.Tensor,
-        box: tuple[slice, slice],
+        self, left: torch.Tensor, sides: Sequence[torch.Tensor], columns: slice
     ) -> torch.Tensor:
-        """Return k-space of the voxels in a box ``(columns, rows)``.
+        """Return k-space of the voxels in a box.
 
         Parameters
         ----------
-        amplitude_of
-            Amplitudes of hearings, ``(hearing, x, y)``.
-        factors
-            Voxel factor of each family at its nodes without diffusion, ``(node, x, y)``.
-        weight
-            What multiplies the factor, ``(coil, x, y)``.
-        diffusivity
-            Shape ``(x, y)``.
+        left
+            Amplitudes of all hearings with their waves along y, ``(hearing, x, y)``.
+        sides
+            Voxel factor of each family, ``(coil, node, b, x, y)``.
+        columns
+            Columns of the box.
 
         Returns
         -------
         Tensor
             Shape ``(coil, image, ky, kx)``, complex.
         """
-        matrix, coils = self.table.matrix, len(weight)
-        kspace = weight.new_zeros((coils, self.n_images * matrix * matrix), dtype=self.dtype)
-        for number, (family, factor) in enumerate(zip(self.families, factors, strict=True)):
-            faded = torch.exp(-self._points[number][:, None, None] * diffusivity)
-            scaled = (weight * self.voxel_weight)[:, None] * factor
-            right = (scaled[:, :, None] * faded).flatten(0, 2).permute(1, 2, 0)
-            waves = self._ky[self._members[number]][:, None, box[1]]
-            left = (amplitude_of(self._members[number]) * waves).transpose(0, 1)
-            values = self._samples(torch.bmm(left, right), number, box[0], coils)
-            readout = torch.as_tensor(self.hearings.readout[family.hearings], device=self.device)
-            target = self._rows[readout][:, : values.shape[-1]]
-            kspace = kspace.index_add(1, target.flatten(), values.flatten(1))
+        matrix, coils = self.table.matrix, len(sides[0])
+        kspace = left.new_zeros((coils, self.n_images * matrix * matrix))
+        for number, side in enumerate(sides):
+            contracted = torch.bmm(self._of_family(left, number), _by_column(side))
+            values = self._samples(contracted * self.voxel_weight, number, columns, coils)
+            kspace = kspace.index_add(1, self._targets_of(number), values.flatten(1))
         counted = kspace / self._counts.clamp(min=1)
         return counted.view(coils, self.n_images, matrix, matrix)
+
+    def families_adjoint(
+        self,
+        kspace: torch.Tensor,
+        left: torch.Tensor,
+        sides: Sequence[torch.Tensor],
+        columns: slice,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Take k-space back to both arguments of `encode_families`, at the other's value.
+
+        Returns
+        -------
+        tuple
+            ``(hearing, x, y)``, and ``(coil, node, b, x, y)`` per family, complex.
+        """
+        flat = kspace.flatten(1) * (self.voxel_weight / self._counts.clamp(min=1))
+        to_left, to_sides = torch.empty_like(left), []
+        for number, side in enumerate(sides):
+            back = self._lines_of(flat[:, self._targets_of(number)], number, columns)
+            of_left = torch.bmm(back, _by_column(side).mH)
+            if len(of_left[0]) == len(left):  # one family: then in order, and no copy
+                to_left = of_left.transpose(0, 1)
+            else:
+                to_left[self._members[number]] = of_left.transpose(0, 1)
+            of_side = torch.bmm(self._of_family(left, number).mH, back)
+            to_sides.append(of_side.permute(2, 0, 1).reshape(side.shape))
+        return to_left, to_sides
+
+    def _of_family(self, left: torch.Tensor, number: int) -> torch.Tensor:
+        """Return the members of a family, ``(x, hearing, y)``."""
+        members = self._members[number]
+        whole = len(members) == len(left)  # then in order
+        return (left if whole else left[members]).transpose(0, 1)
+
+    def _targets_of(self, number: int) -> torch.Tensor:
+        """Return where the samples of a family belong in flat k-space."""
+        family = self.families[number]
+        readout = torch.as_tensor(self.hearings.readout[family.hearings], device=self.device)
+        samples = len(self.hearings.traces[family.trace].kx_per_m)
+        return self._rows[readout][:, :samples].flatten()
 
     def _samples(
         self, contracted: torch.Tensor, number: int, columns: slice, coils: int
     ) -> torch.Tensor:
         """Return the samples ``(coil, hearing, sample)`` of what is summed over y."""
         n_x, n_hearings, _ = contracted.shape
-        weights, family = self._weights[number], self.families[number]
-        nodes, points = weights.shape[1:]
-        spread = contracted.view(n_x, n_hearings, coils, nodes, points)
+        weights = self._weights[number]
+        spread = contracted.view(n_x, n_hearings, coils, *weights.shape[1:])
         lines = (spread * weights[None, :, None]).sum(-1)
-        members = slice(0, n_hearings)
-        group = Group(members, family.profile, self.hearings.traces[family.trace])
-        readout = self._readout(group, self.grid.axis_m()[columns])
-        flat = lines.permute(2, 1, 0, 3).reshape(coils * n_hearings, n_x * nodes)
-        return (flat @ readout.reshape(n_x * nodes, -1)).view(coils, n_hearings, -1)
+        flat = lines.permute(2, 1, 0, 3).reshape(coils * n_hearings, -1)
+        return (flat @ self._along_x(number, columns)).view(coils, n_hearings, -1)
+
+    def _lines_of(self, samples: torch.Tensor, number: int, columns: slice) -> torch.Tensor:
+        """Apply the adjoint of `_samples`: ``(coil, ...)`` to ``(x, hearing, coil node b)``."""
+        weights, coils = self._weights[number], len(samples)
+        along_x = self._along_x(number, columns)
+        flat = samples.reshape(coils * len(weights), -1) @ along_x.mH
+        lines = flat.view(coils, len(weights), -1, weights.shape[1]).permute(2, 1, 0, 3)
+        return (lines[..., None] * weights[None, :, None]).flatten(2)
+
+    def _along_x(self, number: int, columns: slice) -> torch.Tensor:
+        """Return the waves along x with the interpolation in time, ``(x node, sample)``."""
+        family = self.families[number]
+        group = Group(slice(0), family.profile, self.hearings.traces[family.trace])
+        return self._readout(group, self.grid.axis_m()[columns]).flatten(0, 1)
+
+
+def _by_column(side: torch.Tensor) -> torch.Tensor:
+    """Return ``(coil, node, b, x, y)`` as ``(x, y, coil node b)``."""
+    return side.flatten(0, 2).permute(1, 2, 0)

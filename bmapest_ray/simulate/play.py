@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bmapest_ray.simulate.plan import Plan, RepetitionPlan, Transition
-from bmapest_ray.simulate.play_loops import WIDTH, Array, play
+from bmapest_ray.simulate.play_loops import UNUSED, WIDTH, Array, play
 
 _COLUMN = {
     Transition.Z_TO_Z: 1, Transition.Z_TO_PLUS: 1, Transition.PLUS_TO_PLUS: 2,
@@ -63,9 +63,19 @@ def pack(plan: Plan) -> PackedPlan:
         pulses=np.array(pulses, dtype=np.float64),
         counts=np.array(counts, dtype=np.int64),
         gathers=np.concatenate(gathers).astype(np.int64),
-        attenuation=np.concatenate([rep.attenuation_s_per_m2 for rep in plan.repetitions]),
+        attenuation=np.concatenate(_attenuations(plan, gathers)),
         heard=np.concatenate(heard).astype(np.int64),
     )
+
+
+def _attenuations(plan: Plan, gathers: list[Array]) -> list[Array]:
+    """Return b of every state, `UNUSED` where the next pulse takes nothing from it."""
+    found = []
+    for rep, following in zip(plan.repetitions, [*gathers[1:], gathers[0][:0]], strict=True):
+        used = np.isin(np.arange(len(rep.attenuation_s_per_m2)), following[:, 1:])
+        used[0] = True  # it regrows
+        found.append(np.where(used, rep.attenuation_s_per_m2, UNUSED))
+    return found
 
 
 def _gathers(rep: RepetitionPlan, n_z_before: int, *, empty: int) -> Array:

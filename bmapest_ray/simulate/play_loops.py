@@ -16,6 +16,8 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 WIDTH = 64
 """Points of a stretch; arguments are padded to a multiple of it."""
+UNUSED = -1.0
+"""Stands for the b of a state that is heard but feeds no other: it need not relax."""
 _SMALL, _REACH = 0.02, 1.0
 """``exp(-x)`` is six terms of its series below the first, 13 below the second: exact to 1e-11."""
 
@@ -68,6 +70,22 @@ def _gather_z(f: Array, z: Array, p: Array, c: Array, to: Array) -> None:
         both, other = p[0, v] + c[0, v], p[1, v] - c[1, v]
         to[0, v] += f[0, v] * z[0, v] - f[1, v] * both - f[2, v] * (p[1, v] + c[1, v])
         to[1, v] += f[0, v] * z[1, v] - f[1, v] * other + f[2, v] * (p[0, v] - c[0, v])
+
+
+@_compiled
+def _keep(f: Array, z: Array, to: Array) -> None:
+    """Add what stays longitudinal."""
+    for v in range(WIDTH):
+        to[0, v] += f[0, v] * z[0, v]
+        to[1, v] += f[0, v] * z[1, v]
+
+
+@_compiled
+def _tip(f: Array, z: Array, to: Array) -> None:
+    """Add what tips from a longitudinal into a transversal state."""
+    for v in range(WIDTH):
+        to[0, v] += f[1, v] * z[0, v] - f[2, v] * z[1, v]
+        to[1, v] += f[1, v] * z[1, v] + f[2, v] * z[0, v]
 
 
 @_compiled
@@ -147,31 +165,38 @@ def _relax_state(
 
 
 @_compiled
+def _feed(
+    f: Array, longitudinal: bool, alone: bool, z: Array, p: Array, c: Array, to: Array
+) -> None:
+    """Add three sources to a target; ``alone`` says that z is the only one."""
+    if longitudinal:
+        if alone:
+            _keep(f, z, to)
+        else:
+            _gather_z(f, z, p, c, to)
+    elif alone:
+        _tip(f, z, to)
+    else:
+        _gather_plus(f, z, p, c, to)
+
+
+@_compiled
 def _pulse(gathers: Array, n_z: int, factors: Array, before: Array, after: Array) -> None:
     """Apply a pulse: each entry adds up to three sources to one target, on every plane."""
-    planes = before.shape[1]
+    planes, empty = before.shape[1], len(before) - 1
     for place in range(len(gathers)):
         target, z, p, c = gathers[place]
+        longitudinal, alone = target < n_z, p == empty and c == empty
         for plane in range(planes):
-            slope = plane == 4
-            if target < n_z:
-                _gather_z(
-                    factors[0], before[z, plane], before[p, plane], before[c, plane],
-                    after[target, plane],
-                )  # fmt: skip
-                if slope:
-                    _gather_z(
-                        factors[1], before[z, 0], before[p, 0], before[c, 0], after[target, 4]
-                    )
-            else:
-                _gather_plus(
-                    factors[0], before[z, plane], before[p, plane], before[c, plane],
-                    after[target, plane],
-                )  # fmt: skip
-                if slope:
-                    _gather_plus(
-                        factors[1], before[z, 0], before[p, 0], before[c, 0], after[target, 4]
-                    )
+            _feed(
+                factors[0], longitudinal, alone, before[z, plane], before[p, plane],
+                before[c, plane], after[target, plane],
+            )  # fmt: skip
+        if planes > 4:
+            _feed(
+                factors[1], longitudinal, alone, before[z, 0], before[p, 0], before[c, 0],
+                after[target, 4],
+            )  # fmt: skip
 
 
 @_compiled
@@ -197,6 +222,8 @@ def _relax(
     """Relax all states; the equilibrium state regrows."""
     largest = diffusivity.max()
     for place in range(len(attenuation)):
+        if attenuation[place] == UNUSED:
+            continue
         own = 0 if place < n_z else 1
         _fade(attenuation[place], diffusivity, largest, series, relaxed[2 * own], fading)
         _relax_state(states[place], fading, attenuation[place], relaxed[3 + own], 1 + own)
