@@ -27,6 +27,7 @@ def assemble(
     dtype: torch.dtype,
     device: str,
     memory_budget_gb: float,
+    workers: int = 1,
 ) -> FactorOperator:
     """Make the operator of a protocol.
 
@@ -38,7 +39,7 @@ def assemble(
         Coils of the object.
     factors
         Of each chain, one per image.
-    dtype, device, memory_budget_gb
+    dtype, device, memory_budget_gb, workers
         Of the computation.
     """
     grid, scanner = acquisition, protocol.scanner
@@ -62,6 +63,7 @@ def assemble(
                 dtype=dtype,
                 device=device,
                 memory_budget_gb=memory_budget_gb,
+                workers=workers,
             )
         )
     return parts[0] if len(parts) == 1 else JoinedOperator(tuple(parts), names)

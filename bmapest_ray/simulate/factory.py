@@ -61,7 +61,7 @@ class EngineOptions:
     memory_budget_gb
         Bound on temporary arrays.
     workers
-        Threads that build chains, or linearise them, side by side.
+        Threads that build or linearise chains, and apply a low-rank operator, side by side.
     """
 
     engine: Engine = Engine.AUTO
@@ -277,6 +277,7 @@ def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> Factor
         dtype=options.dtype,
         device=options.device,
         memory_budget_gb=options.memory_budget_gb,
+        workers=options.workers,
     )
 
 

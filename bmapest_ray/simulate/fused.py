@@ -81,6 +81,8 @@ def _backproject(pairs: Array, weights: Array, total: Array) -> None:
 class FusedPasses(Passes):
     """The passes compiled for one core."""
 
+    compiled = True
+
     def weigh(self, fractions: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:  # noqa: D102
         out = torch.empty(len(fractions), len(weights), weights.shape[-1], dtype=weights.dtype)
         _weigh(fractions.numpy(), weights.numpy(), out.numpy())

@@ -183,7 +183,9 @@ def linearised(
     dtype = propagators[0].dtype
     ones = torch.ones((1, *fractions.shape[1:]), dtype=fractions.dtype)
     images = LowRankOperator(tuple(names), tuple(values), fields, dtype=dtype).forward(ones)
-    return images, LowRankOperator(tuple(names), tuple(slopes), fields, dtype=dtype)
+    return images, LowRankOperator(
+        tuple(names), tuple(slopes), fields, dtype=dtype, workers=workers
+    )
 
 
 def _chain_factors(

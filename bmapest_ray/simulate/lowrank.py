@@ -7,7 +7,10 @@ Centring does not appear: a circular shift of the object commutes with the filte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 
@@ -19,6 +22,10 @@ from bmapest_ray.tissue.fields import Fields
 
 _CACHED_BYTES = 3e6
 """Temporary arrays of a block of ranks; larger ones leave the processor's cache."""
+
+
+Share = tuple[slice, slice]
+"""Images that one thread treats, and their ranks."""
 
 
 class LowRankOperator(Linear):
@@ -38,6 +45,8 @@ class LowRankOperator(Linear):
         Where to compute.
     memory_budget_gb
         Bound on the temporary arrays.
+    workers
+        Threads that share the images among them, on a CPU.
     """
 
     engine = "lowrank"
@@ -51,6 +60,7 @@ class LowRankOperator(Linear):
         dtype: torch.dtype = torch.complex64,
         device: torch.device | str = "cpu",
         memory_budget_gb: float = 1.0,
+        workers: int = 1,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
@@ -66,6 +76,7 @@ class LowRankOperator(Linear):
         self._image = torch.repeat_interleave(torch.tensor(self.ranks)).to(self.device)
         coils = fields.coils
         self._coils = None if coils is None else coils.to(self.device, dtype)
+        self._shares = _shares(self.ranks, workers if self.device.type == "cpu" else 1)
 
     def _arrange(self, factors: tuple[ImageFactors, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Line up the ranks of all images.
@@ -86,14 +97,21 @@ class LowRankOperator(Linear):
         batch = fractions.shape[:-3]
         flat = fractions.to(self.device, self.real_dtype).reshape(-1, self.tissues, self.matrix**2)
         passes = self._passes(fractions)
-        shape = (flat.shape[0], len(self.ranks), self.n_coils, self.matrix**2)
-        kspace = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        for ranks in self._blocks(shape[0]):
-            spectra = self._spectra(passes.weigh(flat, self._object[ranks]))
-            passes.collect(spectra, self._kspace[ranks], self._image[ranks], kspace)
-        grid = kspace.view(*shape[:-1], self.matrix, self.matrix)
-        images: torch.Tensor = torch.fft.ifft2(grid, norm="ortho")
+        images = torch.cat(self._map(lambda share: self._images(flat, share, passes), passes), 1)
         return images.reshape(*batch, len(self.channels), self.matrix, self.matrix)
+
+    def _images(self, flat: torch.Tensor, share: Share, passes: Passes) -> torch.Tensor:
+        """Return some images ``(batch, image, coil, y, x)`` of fractions ``(batch, tissue, v)``."""
+        images, ranks = share
+        shape = (len(flat), images.stop - images.start, self.n_coils, self.matrix**2)
+        kspace = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        for block in self._blocks(ranks, shape[0]):
+            spectra = self._spectra(passes.weigh(flat, self._object[block]))
+            mine = self._image[block] - images.start
+            passes.collect(spectra, self._kspace[block], mine, kspace)
+        grid = kspace.view(*shape[:-1], self.matrix, self.matrix)
+        found: torch.Tensor = torch.fft.ifft2(grid, norm="ortho")
+        return found
 
     def adjoint(self, images: torch.Tensor) -> torch.Tensor:
         """Apply the adjoint to images ``(..., channel, y, x)``; real ``(..., tissue, y, x)``.
@@ -105,15 +123,35 @@ class LowRankOperator(Linear):
         batch = images.shape[:-3]
         grid = (self.matrix, self.matrix)
         split = images.to(self.device, self.dtype).reshape(-1, len(self.ranks), self.n_coils, *grid)
-        kspace = torch.fft.fft2(split, norm="ortho").flatten(-2)
-        shape = (kspace.shape[0], self.tissues, self.matrix**2)
-        total = torch.zeros(shape, dtype=self.real_dtype, device=self.device)
         passes = self._passes(images)
-        for ranks in self._blocks(shape[0]):
-            filtered = passes.spread(kspace, self._kspace[ranks], self._image[ranks])
-            field = self._collected(torch.fft.fft2(filtered.view(*filtered.shape[:-1], *grid)))
-            passes.backproject(field, self._object[ranks], total)
+        totals = self._map(lambda share: self._maps(split, share, passes), passes)
+        total = totals[0] if len(totals) == 1 else torch.stack(totals).sum(dim=0)
         return total.view(*batch, self.tissues, *grid)
+
+    def _maps(self, split: torch.Tensor, share: Share, passes: Passes) -> torch.Tensor:
+        """Return what some of the images ``(batch, image, coil, y, x)`` give to the maps."""
+        images, ranks = share
+        kspace = torch.fft.fft2(split[:, images], norm="ortho").flatten(-2)
+        shape = (len(kspace), self.tissues, self.matrix**2)
+        total = torch.zeros(shape, dtype=self.real_dtype, device=self.device)
+        grid = (self.matrix, self.matrix)
+        for block in self._blocks(ranks, shape[0]):
+            mine = self._image[block] - images.start
+            filtered = passes.spread(kspace, self._kspace[block], mine)
+            field = self._collected(torch.fft.fft2(filtered.view(*filtered.shape[:-1], *grid)))
+            passes.backproject(field, self._object[block], total)
+        return total
+
+    def _map(self, work: Callable[[Share], torch.Tensor], passes: Passes) -> list[torch.Tensor]:
+        """Return the work of every share, side by side unless autograd records."""
+        if len(self._shares) == 1 or not passes.compiled:
+            return [work(share) for share in self._shares]
+
+        def alone(share: Share) -> torch.Tensor:
+            with torch.no_grad():  # a thread of its own has its own setting
+                return work(share)
+
+        return list(_pool(len(self._shares)).map(alone, self._shares))
 
     def normal_blocks(self) -> torch.Tensor:
         """Return the 3x3 blocks of ``Re A^H A`` per voxel, ``(tissue, tissue, y, x)``.
@@ -146,14 +184,13 @@ class LowRankOperator(Linear):
 
         return FusedPasses()
 
-    def _blocks(self, batch: int) -> Iterator[slice]:
+    def _blocks(self, ranks: slice, batch: int) -> Iterator[slice]:
         """Yield ranks treated at once: in the budget, and small enough for the cache."""
         per_rank = batch * self.n_coils * self.matrix**2 * 3 * self._kspace.element_size()
         budget = min(self.memory_budget_gb * 2**30, _CACHED_BYTES)
         most = max(1, int(budget / per_rank))
-        total = len(self._kspace)
-        for start in range(0, total, most):
-            yield slice(start, min(start + most, total))
+        for start in range(ranks.start, ranks.stop, most):
+            yield slice(start, min(start + most, ranks.stop))
 
     def _spectra(self, weighted: torch.Tensor) -> torch.Tensor:
         """Return ``fft2(C_q W_r p)``, ``(batch, rank, coil, k)``."""
@@ -169,3 +206,24 @@ class LowRankOperator(Linear):
         if self._coils is not None:
             field = (field * self._coils).sum(dim=2)
         return torch.view_as_real(field.reshape(*field.shape[:2], self.matrix**2)).flatten(2)
+
+
+def _shares(ranks: tuple[int, ...], workers: int) -> tuple[Share, ...]:
+    """Cut the images into runs of about as many ranks each."""
+    ends = torch.tensor(ranks).cumsum(0)
+    cuts = [0]
+    for number in range(1, min(workers, len(ranks)) + 1):
+        wanted = float(ends[-1]) * number / workers
+        nearest = int((ends - wanted).abs().argmin()) + 1
+        if nearest > cuts[-1]:
+            cuts.append(nearest)
+    cuts[-1] = len(ranks)
+    starts = [0, *ends.tolist()]
+    return tuple(
+        (slice(a, b), slice(starts[a], starts[b])) for a, b in itertools.pairwise(cuts)
+    )
+
+
+@lru_cache(maxsize=4)
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers)

@@ -11,6 +11,9 @@ _LARGE = 2 * 128**2
 class Passes:
     """Sums over tissues and ranks; ``pairs`` are real and imaginary part, ``(..., 2 v)``."""
 
+    compiled = False
+    """Whether the sums are loops that autograd does not see."""
+
     def weigh(self, fractions: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return ``sum_t W_rt p_t``, ``(batch, rank, 2 v)``.
 

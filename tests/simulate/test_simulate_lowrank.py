@@ -38,7 +38,7 @@ def lowrank(tolerance, protocol=PROTOCOL, **changes):
     return build_operator(scene_of(protocol, 16, **changes), options).operator
 
 
-def random_operator(matrix, n_coils=1, ranks=(2, 3), dtype=torch.complex128):
+def random_operator(matrix, n_coils=1, ranks=(2, 3), dtype=torch.complex128, workers=1):
     """An operator of random factors: algebra needs no physics."""
     draw = generator("factors", matrix)
     factors = tuple(
@@ -51,7 +51,8 @@ def random_operator(matrix, n_coils=1, ranks=(2, 3), dtype=torch.complex128):
     )
     fields = analytic_fields(matrix, n_coils)
     names = tuple(f"image{i}" for i in range(len(ranks)))
-    return LowRankOperator(names, factors, fields, dtype=dtype), factors, fields
+    operator = LowRankOperator(names, factors, fields, dtype=dtype, workers=workers)
+    return operator, factors, fields
 
 
 def test_the_error_at_the_default_tolerance_and_its_fall(exact):
@@ -132,6 +133,21 @@ def test_the_adjoint_at_any_size(matrix, n_coils):
     forth, back = operator.forward(maps), operator.adjoint(images)
     one, other = float((forth.conj() * images).real.sum()), float((maps * back).sum())
     assert one == pytest.approx(other, rel=1e-11, abs=1e-12 * float(forth.norm() * images.norm()))
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8])
+def test_threads_share_the_images_and_change_nothing(workers):
+    ranks = (3, 1, 9, 2, 4)
+    alone, together = (random_operator(10, 2, ranks, workers=number)[0] for number in (1, workers))
+    draw = generator("maps")
+    maps = torch.randn((2, 3, 10, 10), generator=draw, dtype=torch.float64).requires_grad_()
+    images = alone.forward(maps.detach())
+    assert torch.equal(together.forward(maps.detach()), images)
+    torch.testing.assert_close(together.adjoint(images), alone.adjoint(images))
+    (gradient,) = torch.autograd.grad((together.forward(maps).conj() * images).real.sum(), maps)
+    torch.testing.assert_close(gradient, alone.adjoint(images))
+    with torch.no_grad():
+        assert not together.forward(maps).requires_grad
 
 
 def test_auto_takes_the_fastest_engine_that_is_able():
