@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from bmapest_ray.inversion.solve import invert
     from bmapest_ray.metrics.scorecard import scorecard
     from bmapest_ray.sequence.parse import parse_protocol
-    from bmapest_ray.simulate.factory import Scene, build_operator
+    from bmapest_ray.simulate.factory import build_operator
     from bmapest_ray.simulate.grid import VoxelGrid
     from bmapest_ray.simulate.measurement import Measurement, Signal
     from bmapest_ray.simulate.noise import add_noise, sigma_from_snr
+    from bmapest_ray.simulate.scene import Scene
     from bmapest_ray.study.job import WORK
     from bmapest_ray.study.loading import load_study
     from bmapest_ray.study.run import run_study

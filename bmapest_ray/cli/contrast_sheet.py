@@ -48,9 +48,10 @@ def magnitudes(protocol: str, truth: TissueMaps) -> dict[str, Tensor]:
     """Return the noise-free magnitude images ``(y, x)`` of a protocol in uniform fields."""
     from bmapest_ray.base.units import mm_to_m
     from bmapest_ray.sequence.parse import parse_protocol
-    from bmapest_ray.simulate.factory import Scene, build_operator
+    from bmapest_ray.simulate.factory import build_operator
     from bmapest_ray.simulate.grid import VoxelGrid
     from bmapest_ray.simulate.nufft_operator import NufftOperator
+    from bmapest_ray.simulate.scene import Scene
     from bmapest_ray.tissue.fields import make_fields
     from bmapest_ray.tissue.table import PAPER_3T
 

@@ -111,8 +111,9 @@ def inverted(trial: Trial, protocol: Protocol, sigma: float, dwell_s: float) -> 
 def _built(protocol: Protocol, maps: TissueMaps) -> BuiltOperator:
     """Return the operator under the analytic fields, which are the same for every subject."""
     from bmapest_ray.simulate.cache import FactorCache, default_directory
-    from bmapest_ray.simulate.factory import Scene, build_operator
+    from bmapest_ray.simulate.factory import build_operator
     from bmapest_ray.simulate.grid import VoxelGrid
+    from bmapest_ray.simulate.scene import Scene
     from bmapest_ray.tissue.fields import make_fields
     from bmapest_ray.tissue.table import PAPER_3T
 

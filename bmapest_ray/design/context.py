@@ -9,9 +9,10 @@ from bmapest_ray.design.setting import DesignSetting
 from bmapest_ray.design.voxels import choose_voxels
 from bmapest_ray.sequence.protocol import Protocol
 from bmapest_ray.simulate.cache import FactorCache
-from bmapest_ray.simulate.factory import Scene, build_operator
+from bmapest_ray.simulate.factory import build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.noise import sigma_from_snr
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import TissueTable
 

@@ -20,9 +20,10 @@ from bmapest_ray.base.seeding import generator
 from bmapest_ray.sequence.protocol import Protocol
 from bmapest_ray.simulate import mrzero
 from bmapest_ray.simulate.events import EventTable
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.reference import ReferenceOperator
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import make_fields
 from bmapest_ray.tissue.table import TissueTable
 

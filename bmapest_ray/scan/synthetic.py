@@ -19,9 +19,10 @@ from bmapest_ray.base.seeding import generator
 from bmapest_ray.scan.images import Scan
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.simulate.cache import FactorCache
-from bmapest_ray.simulate.factory import Scene, build_operator
+from bmapest_ray.simulate.factory import build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.noise import add_noise, sigma_from_snr
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import make_fields
 from bmapest_ray.tissue.table import TissueTable
 

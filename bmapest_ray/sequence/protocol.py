@@ -29,8 +29,10 @@ class StateAccuracy:
     min_latent_signal, min_emitted_signal
         Relative thresholds below which states are not propagated or not measured.
     probes
-        ``tissues``: a state stays if it matters for any tissue. ``mean``: for their mean alone, as
-        in MR-zero's default pre-pass and in BMapEst, which loses lines where the mean crosses zero.
+        ``tissues``: a state stays if it matters for any tissue. ``mean``: for the mean tissue of a
+        head alone, as in MR-zero's default pre-pass, which loses lines where the mean crosses zero.
+        ``mean-of-maps``: for the mean of the maps that are simulated, so that the graph follows a
+        fit, as in BMapEst.
     """
 
     max_state_count: int = 5000
@@ -42,7 +44,7 @@ class StateAccuracy:
     def __post_init__(self) -> None:
         """Settle the types, which are content, and refuse thresholds out of range."""
         object.__setattr__(self, "max_state_count", int(self.max_state_count))
-        require_choice("probes", self.probes, ("tissues", "mean"))
+        require_choice("probes", self.probes, ("tissues", "mean", "mean-of-maps"))
         for key in ("min_state_mag", "min_latent_signal", "min_emitted_signal"):
             object.__setattr__(self, key, float(getattr(self, key)))
         if self.max_state_count < 1:

@@ -11,10 +11,11 @@ from bmapest_ray.anatomy.slices import SliceSpec
 from bmapest_ray.base.seeding import seed_of
 from bmapest_ray.sequence.protocol import Protocol
 from bmapest_ray.simulate import mrzero
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.reconstruct import kspace_of
 from bmapest_ray.simulate.reference import ReferenceOperator
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields, make_fields
 from bmapest_ray.tissue.table import PAPER_3T, TissueTable
 

@@ -17,10 +17,11 @@ from bmapest_ray.base.errors import InvalidInput, SimulationError
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.sequence.protocol import Protocol, StateAccuracy
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.lowrank import LowRankOperator
 from bmapest_ray.simulate.reference import ReferenceOperator
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import make_fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import PAPER_3T

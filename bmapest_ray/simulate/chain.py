@@ -25,8 +25,11 @@ from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import TissueTable
 
+Shares = tuple[float, ...]
+"""Mean fraction of every tissue over the voxels of a head."""
+
 _B1_PROBES = 2
-_HEAD_SHARES = np.array([0.463, 0.355, 0.102])
+HEAD_SHARES = (0.463, 0.355, 0.102)
 """Mean GM, WM and CSF fraction over the head pixels of the default anatomy's slice."""
 _B1_STEP = 0.05
 
@@ -82,27 +85,33 @@ def _plan(
     mixing: Mixing,
     b1_range: tuple[float, float],
     accuracy: StateAccuracy,
+    shares: Shares,
 ) -> Plan:
     events = event_table(chain, scanner, acquisition.matrix, acquisition.fov_m)
-    probes = make_probes(table, mixing, b1_range, mean_only=accuracy.probes == "mean")
+    mean_only = accuracy.probes != "tissues"
+    probes = make_probes(table, mixing, b1_range, mean_of=shares if mean_only else None)
     nyquist = mrzero.nyquist_per_m(grid.matrix, grid.fov_m).double().numpy()
     return make_plan(events, probes, accuracy, nyquist)
 
 
 def make_probes(
-    table: TissueTable, mixing: Mixing, b1_range: tuple[float, float], *, mean_only: bool = False
+    table: TissueTable,
+    mixing: Mixing,
+    b1_range: tuple[float, float],
+    *,
+    mean_of: Shares | None = None,
 ) -> Probes:
     """Return the parameter sets that a graph must serve: tissues, their means, a few B1.
 
     Averaged voxels lie between the tissues, so the mean of each pair and of all is a probe too.
-    With ``mean_only`` the tissues count by how much of a head they fill and nothing else is
-    probed, at nominal B1.
+    With ``mean_of`` the tissues count by these shares of a head and nothing else is probed, at
+    nominal B1.
     """
     rows = np.array(
         [table.t1_s, table.t2_s, table.t2dash_s, table.diffusivity_m2_per_s], dtype=np.float64
     )
-    if mean_only:
-        t1_s, t2_s, t2dash_s, diffusivity = (rows @ _HEAD_SHARES)[:, None]
+    if mean_of is not None:
+        t1_s, t2_s, t2dash_s, diffusivity = (rows @ np.array(mean_of))[:, None]
         return Probes(t1_s, t2_s, t2dash_s, diffusivity, np.ones(1))
     columns = list(rows.T)
     if not mixing.is_linear:
@@ -132,6 +141,7 @@ def prepare_chain(
     mixing: Mixing,
     *,
     tolerance: float,
+    shares: Shares = HEAD_SHARES,
 ) -> ChainModel:
     """Build, import and plan one chain.
 
@@ -147,6 +157,8 @@ def prepare_chain(
         The object.
     tolerance
         Of the interpolation within a readout.
+    shares
+        Of GM, WM and CSF in a head, where the graph is made for the mean tissue.
 
     Raises
     ------
@@ -170,6 +182,7 @@ def prepare_chain(
         mixing,
         b1_bounds(fields.b1),
         protocol.accuracy,
+        shares,
     )
     events = event_table(chain, protocol.scanner, acquisition.matrix, acquisition.fov_m)
     decay = [1 / t2 + 1 / dash for t2, dash in zip(table.t2_s, table.t2dash_s, strict=True)]

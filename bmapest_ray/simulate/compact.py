@@ -24,7 +24,7 @@ def compact(
         keep = stage.latent.max(axis=1) >= accuracy.min_latent_signal * strongest
         keep[0] = True
         fid = stage.children[Transition.Z_TO_PLUS][0]
-        if accuracy.probes == "mean":
+        if accuracy.probes != "tissues":
             fid = -1  # MR-zero's mean graph loses the lines where the mean tissue is nulled
         if rep.adc.any() and fid >= 0:
             keep[fid] = True

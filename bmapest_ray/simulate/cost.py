@@ -13,9 +13,10 @@ from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
 from bmapest_ray.anatomy.slices import SliceSpec
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.simulate.factory import EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.lowrank import LowRankOperator
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import make_fields
 from bmapest_ray.tissue.table import PAPER_3T
 

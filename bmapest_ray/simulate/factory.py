@@ -11,25 +11,19 @@ from functools import partial
 
 import torch
 
-from bmapest_ray.base.digests import digest
 from bmapest_ray.base.errors import InvalidInput
-from bmapest_ray.sequence.protocol import Chain, Protocol
+from bmapest_ray.sequence.protocol import Chain
 from bmapest_ray.sequence.score import Score
 from bmapest_ray.simulate.assemble import FactorOperator, assemble
 from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.average_coarse import CoarseAverageOperator
-from bmapest_ray.simulate.cache import CACHE_VERSION, FactorCache
-from bmapest_ray.simulate.chain import ChainModel, prepare_chain
+from bmapest_ray.simulate.average_following import FollowingOperator
+from bmapest_ray.simulate.cache import FactorCache
+from bmapest_ray.simulate.chain import HEAD_SHARES, Shares
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
-from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.reference import ReferenceOperator
-from bmapest_ray.tissue.fields import Fields
-from bmapest_ray.tissue.mixing import Mixing
-from bmapest_ray.tissue.table import TissueTable
-
-NODE_TOLERANCE = 1e-6
-"""Largest error of the interpolation in time within a readout."""
+from bmapest_ray.simulate.scene import Scene
 
 
 class Engine(StrEnum):
@@ -41,7 +35,9 @@ class Engine(StrEnum):
     LOWRANK = "lowrank"
 
 
-AnyOperator = CompartmentOperator | FactorOperator | AverageOperator | ReferenceOperator
+AnyOperator = (
+    CompartmentOperator | FactorOperator | AverageOperator | FollowingOperator | ReferenceOperator
+)
 
 
 @dataclass(frozen=True)
@@ -84,68 +80,6 @@ class EngineOptions:
     def dtype(self) -> torch.dtype:
         """Complex dtype of the computation."""
         return torch.complex128 if self.double else torch.complex64
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A protocol and the object it images, without the fractions.
-
-    Parameters
-    ----------
-    protocol
-        What is played.
-    acquisition
-        Matrix and field of view of the images.
-    fields
-        B0, B1 and coils on the object's grid.
-    table
-        Tissue properties.
-    mixing
-        How fractions make a signal.
-    grid
-        The object's voxels; None is the acquisition's, finer ones make honest data.
-    """
-
-    protocol: Protocol
-    acquisition: VoxelGrid
-    fields: Fields
-    table: TissueTable
-    mixing: Mixing = Mixing.COMPARTMENTS
-    grid: VoxelGrid | None = None
-
-    @property
-    def voxels(self) -> VoxelGrid:
-        """The object's grid."""
-        return self.grid or self.acquisition
-
-    def model(self, chain: Chain) -> ChainModel:
-        """Build, import and plan one chain."""
-        return prepare_chain(
-            chain,
-            self.protocol,
-            self.acquisition,
-            self.voxels,
-            self.table,
-            self.fields,
-            self.mixing,
-            tolerance=NODE_TOLERANCE,
-        )
-
-    def factor_key(self, chain: Chain, options: EngineOptions) -> str:
-        """Digest of all that decides the low-rank factors of a chain."""
-        return digest(
-            {
-                "version": CACHE_VERSION,
-                "chain": chain.digest(self.protocol.scanner, self.protocol.accuracy),
-                "matrix": self.acquisition.matrix,
-                "fov_m": self.acquisition.fov_m,
-                "b0_hz": self.fields.b0_hz,
-                "b1": self.fields.b1,
-                "table": self.table.digest,
-                "tolerance": options.tolerance,
-                "dtype": str(options.dtype),
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -232,6 +166,9 @@ def _operator(
 ) -> AnyOperator:
     if engine is Engine.LOWRANK:
         return _lowrank(scene, options, cache)
+    follows = scene.protocol.accuracy.probes == "mean-of-maps" and not scene.mixing.is_linear
+    if follows and engine is not Engine.REFERENCE:
+        return _following(scene, options)
     models = tuple(scene.model(chain) for chain in scene.protocol.chains)
     if engine is Engine.REFERENCE:
         return ReferenceOperator(models, scene.table, scene.fields, scene.mixing)
@@ -244,11 +181,25 @@ def _operator(
             device=options.device,
             memory_budget_gb=options.memory_budget_gb,
         )
+    return _average(scene, options)
+
+
+def _following(scene: Scene, options: EngineOptions) -> FollowingOperator:
+    if scene.head is None:
+        msg = (
+            "a graph that follows the maps needs the head whose mean tissue it is made for, got "
+            "none; name it in the scene or set probes: mean"
+        )
+        raise InvalidInput(msg)
+    return FollowingOperator(partial(_average, scene, options), scene.head)
+
+
+def _average(scene: Scene, options: EngineOptions, shares: Shares = HEAD_SHARES) -> AverageOperator:
     average: Callable[..., AverageOperator] = partial(AverageOperator, workers=options.workers)
-    if scene.protocol.accuracy.probes == "mean":
+    if scene.protocol.accuracy.probes != "tissues":
         average = CoarseAverageOperator
     return average(
-        models,
+        tuple(scene.model(chain, shares) for chain in scene.protocol.chains),
         scene.table,
         scene.fields,
         mixing=scene.mixing,
@@ -265,7 +216,7 @@ def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> Factor
             builder = FactorBuilder(model, scene.table, scene.fields, options.tolerance)
             return builder.build(options.dtype)
 
-        return cache.get(scene.factor_key(chain, options), build)
+        return cache.get(scene.factor_key(chain, options.tolerance, options.dtype), build)
 
     with ThreadPoolExecutor(options.workers) as pool:
         factors = list(pool.map(of_chain, scene.protocol.chains))

@@ -143,8 +143,11 @@ class LowRankOperator(Linear):
         return total
 
     def _map(self, work: Callable[[Share], torch.Tensor], passes: Passes) -> list[torch.Tensor]:
-        """Return the work of every share, side by side unless autograd records."""
-        if len(self._shares) == 1 or not passes.compiled:
+        """Return the work of every share.
+
+        Side by side, unless autograd records or torch has threads of its own.
+        """
+        if len(self._shares) == 1 or not passes.compiled or torch.get_num_threads() > 1:
             return [work(share) for share in self._shares]
 
         def alone(share: Share) -> torch.Tensor:
@@ -219,9 +222,7 @@ def _shares(ranks: tuple[int, ...], workers: int) -> tuple[Share, ...]:
             cuts.append(nearest)
     cuts[-1] = len(ranks)
     starts = [0, *ends.tolist()]
-    return tuple(
-        (slice(a, b), slice(starts[a], starts[b])) for a, b in itertools.pairwise(cuts)
-    )
+    return tuple((slice(a, b), slice(starts[a], starts[b])) for a, b in itertools.pairwise(cuts))
 
 
 @lru_cache(maxsize=4)

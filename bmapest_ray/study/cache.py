@@ -109,7 +109,8 @@ class JobCache:
         Parameters
         ----------
         maps
-            The slice, for the fields on its pixels; finer than `matrix` where data are made so.
+            The slice, for the fields on its pixels, and its head where the graph follows the mean
+            tissue; finer than `matrix` where data are made so.
         matrix, fov_m
             The images.
         """
@@ -126,8 +127,11 @@ class JobCache:
             model.tolerance,
             model.sequence_fov_m,
             model.voxel_fov_m,
+            maps.digest if protocol.accuracy.probes == "mean-of-maps" else None,
         )
-        return self._operators.get(key, lambda: self._build(protocol, model, fields, matrix, fov_m))
+        return self._operators.get(
+            key, lambda: self._build(protocol, model, fields, maps.head, matrix, fov_m)
+        )
 
     def start(self, part: AnatomyPart, solve: SolvePart) -> Tensor:
         """Return the maps that a solve starts from, shape `(tissue, y, x)`."""
@@ -205,9 +209,16 @@ class JobCache:
         )
 
     def _build(
-        self, protocol: Protocol, model: ModelPart, fields: Fields, matrix: int, fov_m: float
+        self,
+        protocol: Protocol,
+        model: ModelPart,
+        fields: Fields,
+        head: Tensor,
+        matrix: int,
+        fov_m: float,
     ) -> "BuiltOperator":
-        from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+        from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
+        from bmapest_ray.simulate.scene import Scene
 
         started = time.perf_counter()
         scene = Scene(
@@ -217,6 +228,7 @@ class JobCache:
             table=model.tissue_table,
             mixing=Mixing(model.mixing),
             grid=VoxelGrid(model.matrix, model.voxel_fov_m or fov_m),
+            head=head,
         )
         engine = Engine(model.engine)
         options = EngineOptions(engine, model.tolerance, self.device, workers=self.workers)

@@ -18,9 +18,10 @@ from bmapest_ray.inversion.posterior import Posterior, coverage
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.solve import BatchMeasurement, invert_batch
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.simulate.factory import EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.noise import add_noise, sigma_from_snr
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import make_fields
 from bmapest_ray.tissue.table import PAPER_3T
 

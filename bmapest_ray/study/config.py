@@ -59,7 +59,7 @@ class GraphConfig(Section):
     min_state_mag: float = 5e-5
     min_latent_signal: float = 5e-5
     min_emitted_signal: float = 5e-4
-    probes: Literal["tissues", "mean"] = "tissues"
+    probes: Literal["tissues", "mean", "mean-of-maps"] = "tissues"
 
 
 class AcquisitionConfig(Section):

@@ -25,9 +25,10 @@ from bmapest_ray.inversion.prior_choice import Cohort, SampledPrior, make_prior
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.solve import BatchMeasurement, invert_batch
 from bmapest_ray.sequence.protocol import Protocol
-from bmapest_ray.simulate.factory import BuiltOperator, Scene, build_operator
+from bmapest_ray.simulate.factory import BuiltOperator, build_operator
 from bmapest_ray.simulate.noise import add_noise, scaled_sigma
 from bmapest_ray.simulate.plan import Floats as Values
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.study.cache import Remembered
 from bmapest_ray.study.config import SearchConfig
 from bmapest_ray.study.search import Search

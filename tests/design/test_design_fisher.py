@@ -16,9 +16,10 @@ from bmapest_ray.design.setting import DesignSetting
 from bmapest_ray.design.signals import Signals, chain_signals, gauss_columns
 from bmapest_ray.design.voxels import DesignVoxels, choose_voxels
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.measurement import Signal
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields, make_fields
 from bmapest_ray.tissue.table import PAPER_3T
 

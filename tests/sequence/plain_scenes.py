@@ -2,8 +2,9 @@
 
 import torch
 
-from bmapest_ray.simulate.factory import EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.table import PAPER_3T
 

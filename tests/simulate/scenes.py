@@ -15,12 +15,13 @@ from bmapest_ray.sequence.protocol import StateAccuracy
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.events import EventTable, Repetition
 from bmapest_ray.simulate.exact import CompartmentOperator
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.listen import find_hearings
 from bmapest_ray.simulate.mrzero import nyquist_per_m
 from bmapest_ray.simulate.prepass import make_plan
 from bmapest_ray.simulate.reconstruct import kspace_of
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.simulate.stage import Probes
 from bmapest_ray.tissue.fields import (
     B0_SHIFT_HZ,

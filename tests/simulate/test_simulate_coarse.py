@@ -7,15 +7,18 @@ import torch
 
 from bmapest_ray.anatomy.catalog import load_slice, open_anatomy
 from bmapest_ray.anatomy.slices import SliceSpec
+from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.sequence.protocol import StateAccuracy
 from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.average_coarse import CoarseAverageOperator
+from bmapest_ray.simulate.average_following import FollowingOperator
 from bmapest_ray.simulate.chain import ChainModel
-from bmapest_ray.simulate.factory import Scene, build_operator
+from bmapest_ray.simulate.factory import build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.propagate import Propagator, SpinParameters
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields, make_fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import PAPER_3T, TissueTable
@@ -74,6 +77,42 @@ def test_empty_voxels_change_nothing_and_get_no_gradient() -> None:
 def test_factory_takes_it_for_mean_graphs() -> None:
     scene, _ = scene_of("t1inv[0]")
     assert isinstance(build_operator(scene).operator, CoarseAverageOperator)
+
+
+def test_the_graph_follows_the_mean_tissue_of_the_maps() -> None:
+    scene, p = scene_of("t1inv[2]")
+    head = p.sum(0) > 0
+    follow = replace(COARSE, probes="mean-of-maps")
+    scene = replace(scene, protocol=replace(scene.protocol, accuracy=follow), head=head)
+    operator = build_operator(scene).operator
+    assert isinstance(operator, FollowingOperator)
+    mean = [round(float(share) / 0.002) * 0.002 for share in p[:, head].double().mean(1)]
+    fixed = CoarseAverageOperator(
+        tuple(scene.model(c, tuple(mean)) for c in scene.protocol.chains),
+        *parts(scene)[1:], mixing=Mixing.AVERAGE,
+    )  # fmt: skip
+    images = operator.forward(p)
+    assert torch.equal(images, fixed.forward(p))
+    assert torch.equal(operator.vjp(p, images), fixed.vjp(p, images))
+    # maps whose mean tissue is nulled while the train is read lose lines; half of them do not
+    t1_s = float(torch.tensor(PAPER_3T.t1_s).double() @ p[:, head].double().mean(1))
+    nulled = p * (1.5 / t1_s)
+    heard = [operator.at(maps).models[0].plan.n_emissions for maps in (nulled, 0.5 * p)]
+    assert heard[0] < heard[1] == MATRIX
+    assert not torch.equal(operator.forward(nulled), fixed.forward(nulled))
+    both = torch.stack([p, nulled])
+    assert torch.equal(operator.forward(both)[1], operator.forward(nulled))
+    change = 1e-3 * p
+    moved = operator.forward(p + change) - operator.forward(p - change)
+    assert float((0.5 * moved - operator.jvp(p, change)).norm() / moved.norm()) < 1e-3
+
+
+def test_a_graph_that_follows_needs_a_head() -> None:
+    scene, _ = scene_of("t1inv[2]")
+    follow = replace(COARSE, probes="mean-of-maps")
+    scene = replace(scene, protocol=replace(scene.protocol, accuracy=follow))
+    with pytest.raises(InvalidInput, match="needs the head"):
+        build_operator(scene)
 
 
 def test_trains_play_as_their_repetitions_one_by_one() -> None:

@@ -10,8 +10,9 @@ from bmapest_ray.anatomy.slices import SliceSpec
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.sequence.protocol import StateAccuracy
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields, make_fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import PAPER_3T

@@ -8,12 +8,13 @@ from scenes import COARSE, FOV_M, analytic_fields
 
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.simulate.factory import Engine, EngineOptions, Scene, build_operator
+from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.plan import Plan
 from bmapest_ray.simulate.play import Played, pack
 from bmapest_ray.simulate.play_loops import WIDTH
 from bmapest_ray.simulate.propagate import Propagator, SpinParameters
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import PAPER_3T
 

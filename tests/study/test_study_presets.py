@@ -31,7 +31,7 @@ def test_paper_preset_sets_every_switch() -> None:
     strong = PAPER_3T.with_diffusivity_times(1e5).diffusivity_m2_per_s
     assert job.model.tissue_table.diffusivity_m2_per_s == strong
     accuracy = job.protocol.accuracy
-    assert (accuracy.probes, accuracy.min_state_mag) == ("mean", 1e-3)
+    assert (accuracy.probes, accuracy.min_state_mag) == ("mean-of-maps", 1e-3)
     assert (accuracy.min_latent_signal, accuracy.min_emitted_signal) == (1e-2, 1e-2)
 
 

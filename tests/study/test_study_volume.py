@@ -8,8 +8,9 @@ from bmapest_ray.anatomy.slices import extract_volume
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.inversion.solve import invert_batch
 from bmapest_ray.sequence.parse import parse_protocol
-from bmapest_ray.simulate.factory import Scene, build_operator
+from bmapest_ray.simulate.factory import build_operator
 from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.study import volume
 from bmapest_ray.study.calibration import NOMINAL, CalibrationCase, calibrate
 from bmapest_ray.study.volume import invert_volume
