@@ -33,7 +33,7 @@ _HOMES = {
     "BmapestError": "base.errors",
     "Measurement": "simulate.measurement",
     "PAPER_3T": "tissue.table",
-    "Scene": "simulate.factory",
+    "Scene": "simulate.scene",
     "Signal": "simulate.measurement",
     "SliceSpec": "anatomy.slices",
     "SolverSettings": "inversion.settings",
