@@ -20,6 +20,7 @@ from bmapest_ray.base.seeding import generator
 from bmapest_ray.simulate.amplitudes import TissueAmplitudes, tissue_amplitudes
 from bmapest_ray.simulate.chain import ChainModel
 from bmapest_ray.simulate.hearing import sample_index
+from bmapest_ray.simulate.object_weights import ObjectFields, object_weights
 from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows, half_sample
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
@@ -188,34 +189,19 @@ class FactorBuilder:
 
     def _object(self, rows: ImageRows, dual: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return ``W = dual^H A`` for all voxels, ``(rank, tissue, y, x)``."""
-        matrix, tissues, rank = self.model.grid.matrix, len(self._density), dual.shape[1]
-        count = matrix * matrix
-        weights = torch.zeros((rank, tissues, count), dtype=dtype)
-        for start in range(0, count, _BLOCK_VOXELS):
-            voxels = torch.arange(start, min(start + _BLOCK_VOXELS, count))
-            weights[..., voxels] = self._object_block(rows, dual, voxels, dtype)
-        return weights.view(rank, tissues, matrix, matrix)
-
-    def _object_block(
-        self, rows: ImageRows, dual: torch.Tensor, voxels: torch.Tensor, dtype: torch.dtype
-    ) -> torch.Tensor:
-        interpolation = self.b1_weights[:, voxels].to(dtype.to_real())
-        rank = dual.shape[1]
-        total = torch.zeros((rank * len(self._density), len(voxels)), dtype=dtype)
-        for group, span in zip(rows.groups, rows.spans, strict=True):
-            nodes = len(group.profile.nodes.time_s)
-            part = dual[span].view(-1, nodes, dual.shape[1]).conj()
-            # summed over the hearings of the group
-            summed = torch.einsum("hlr,htb->rtlb", part, self.amplitudes.values[group.hearings])
-            summed *= self._fading(group).T[:, :, None]
-            turning = self._turning(group, voxels).to(dtype)
-            basis = (turning[:, None] * interpolation).flatten(0, 1)  # (node * b1, voxel)
-            total.addmm_(summed.flatten(2).flatten(0, 1).to(dtype), basis)
-        total = total.view(rank, len(self._density), len(voxels))
-        if not self.model.table.on_grid:
-            return total
-        half = half_sample(self.positions_m[voxels], self.model.table.fov_m)
-        return total * half.to(dtype)
+        matrix = self.model.grid.matrix
+        weights = object_weights(
+            rows,
+            dual,
+            self.amplitudes.values,
+            self._fading,
+            ObjectFields(self.b0_hz, self.b1_weights, self.positions_m),
+            tolerance=self.tolerance / 100,
+            dtype=dtype,
+        )
+        if self.model.table.on_grid:
+            weights *= half_sample(self.positions_m, self.model.table.fov_m).to(dtype)
+        return weights.view(*weights.shape[:2], matrix, matrix)
 
 
 def best_basis(

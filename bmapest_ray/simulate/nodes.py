@@ -35,13 +35,15 @@ class NodeSet:
     weights: Floats
 
 
-def nodes_needed(rate_per_s: float, window_s: float, tolerance: float) -> int:
+def nodes_needed(
+    rate_per_s: float, window_s: float, tolerance: float, most: int = MAX_NODES
+) -> int:
     """Return how many Chebyshev nodes interpolate ``exp(s t)``, ``|s| <= rate``, to tolerance."""
     half = abs(rate_per_s) * window_s / 2
-    for count in range(1, MAX_NODES):
+    for count in range(1, most):
         if 2.0 ** (1 - count) * half**count / math.factorial(count) <= tolerance:
             return count
-    return MAX_NODES
+    return most
 
 
 def barycentric_matrix(nodes: Floats, points: Floats) -> Floats:

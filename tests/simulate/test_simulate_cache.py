@@ -219,10 +219,13 @@ def test_whatever_changes_the_factors_changes_their_key():
         (scene, EngineOptions(tolerance=1e-5)),
         (scene, EngineOptions(double=True)),
     ]
-    keys = [s.factor_key(s.protocol.chains[0], o) for s, o in [(scene, options), *others]]
+
+    def key_of(scene, options):
+        return scene.factor_key(scene.protocol.chains[0], options.tolerance, options.dtype)
+
+    keys = [key_of(*case) for case in [(scene, options), *others]]
     assert len(set(keys)) == len(keys)
-    same_scene = scene_of("t1inv[0]", 8)
-    assert same_scene.factor_key(same_scene.protocol.chains[0], EngineOptions()) == keys[0]
+    assert key_of(scene_of("t1inv[0]", 8), EngineOptions()) == keys[0]
 
 
 def test_the_default_directory_follows_the_environment(monkeypatch, tmp_path):

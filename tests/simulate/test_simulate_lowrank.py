@@ -1,5 +1,7 @@
 """The low-rank engine: its error against the exact one, its algebra at any size, its limits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scenes import (
@@ -16,10 +18,11 @@ from scenes import (
 
 from bmapest_ray.base.errors import InvalidInput, SimulationError
 from bmapest_ray.base.seeding import generator
-from bmapest_ray.simulate.factors import ImageFactors
+from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
 from bmapest_ray.simulate.factory import Engine, EngineOptions, build_operator, choose_engine
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.lowrank import LowRankOperator
+from bmapest_ray.simulate.rows import group_rows, half_sample
 
 PROTOCOL = "t1inv[0,2],t2prep[1]"
 
@@ -181,3 +184,21 @@ def test_channels_and_ranks_are_told():
     assert [channel.image for channel in operator.channels] == ["t1inv[0]", "t1inv[2]"]
     assert len(operator.ranks) == 2
     assert 0 < operator.truncation_error <= 1e-4
+
+
+@pytest.mark.parametrize("width_hz", [0.0, 40.0, 600.0])
+def test_object_weights_are_the_projected_rows(width_hz):
+    """Also where B0 is so wide that states with unlike tau need buckets of their own."""
+    ramp = torch.linspace(-0.5, 0.5, 16, dtype=torch.float64)
+    fields = replace(analytic_fields(16), b0_hz=(width_hz * ramp + 3).expand(16, 16).contiguous())
+    scene = scene_of("t2prep[2],dwi[1]", 16, fields=fields)
+    for chain in scene.protocol.chains:
+        builder = FactorBuilder(scene.model(chain), scene.table, scene.fields, 1e-6)
+        rows = group_rows(builder.model, 0)
+        count = sum(span.stop - span.start for span in rows.spans)
+        draw = torch.randn((count, 3), generator=generator("dual", count), dtype=torch.complex128)
+        weights = builder._object(rows, draw, torch.complex128)
+        columns = builder._columns(rows, torch.arange(256)).view(count, 3, 16, 16)
+        half = half_sample(builder.positions_m, builder.model.table.fov_m).view(16, 16)
+        expected = torch.einsum("ir,ityx->rtyx", draw.conj(), columns) * half
+        assert relative(weights, expected) < 1e-7
