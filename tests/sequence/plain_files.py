@@ -11,16 +11,20 @@ def plain_limits(pp):
     return pp.Opts(max_grad=30, grad_unit="mT/m", max_slew=150, slew_unit="T/m/s")
 
 
-def spoiled_lines(pp, readout, lines, n, fov):
-    """Play a prephaser, a readout gradient and its ADC for every line, spoiled in between."""
+def spoiled_lines(pp, readout, lines, n, fov, silent=False):
+    """Play a prephaser, a readout gradient and its ADC for every line, spoiled in between.
+
+    Where ``silent``, the first pulse has next to no amplitude.
+    """
     limits = plain_limits(pp)
     pre, gx, adc = readout
     seq = pp.Sequence(limits)
     rf = pp.make_block_pulse(math.radians(15), duration=1e-3, system=limits, use="excitation")
+    none = pp.make_block_pulse(1e-9, duration=1e-3, system=limits, use="excitation")
     spoil = pp.make_trapezoid("z", area=4 / 8e-3, system=limits)
-    for line in lines:
+    for number, line in enumerate(lines):
         gy = pp.make_trapezoid("y", area=(line - n // 2) / fov, duration=1e-3, system=limits)
-        seq.add_block(rf)
+        seq.add_block(none if silent and number == 0 else rf)
         seq.add_block(pre, gy)
         seq.add_block(gx, adc)
         seq.add_block(spoil)
@@ -29,13 +33,14 @@ def spoiled_lines(pp, readout, lines, n, fov):
     return seq
 
 
-def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, **write):
+def plain_gre(pp, compatible_path, n=MATRIX, fov=FOV_M, silent=False, **write):
     """A gradient echo by plain pypulseq calls, lines in a shuffled order."""
     limits = plain_limits(pp)
     gx = pp.make_trapezoid("x", flat_area=n / fov, flat_time=n * 20e-6, system=limits)
     adc = pp.make_adc(n, duration=gx.flat_time, delay=gx.rise_time, system=limits)
     pre = pp.make_trapezoid("x", area=-gx.area / 2, duration=1e-3, system=limits)
-    seq = spoiled_lines(pp, (pre, gx, adc), np.random.default_rng(0).permutation(n), n, fov)
+    lines = np.random.default_rng(0).permutation(n)
+    seq = spoiled_lines(pp, (pre, gx, adc), lines, n, fov, silent)
     seq.write(str(compatible_path), **write)
 
 

@@ -7,10 +7,12 @@ import torch
 from plain_files import plain_epi, plain_gre, plain_tse
 from plain_scenes import FOV_M, MATRIX, maps_of_three_tissues, operator_of
 
+from bmapest_ray.base.errors import SimulationError
 from bmapest_ray.inversion.result import Status
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.solve import invert
 from bmapest_ray.sequence.parse import parse_protocol
+from bmapest_ray.simulate.factory import Engine
 from bmapest_ray.simulate.measurement import Measurement, Signal
 
 WRITERS = {"gre": plain_gre, "tse": plain_tse, "epi": plain_epi}
@@ -58,3 +60,14 @@ def test_the_three_files_together_give_the_maps(protocols, maps):
     found, misfit = solved(operator_of(together), maps)
     assert misfit < 1e-5
     assert float((found.maps - maps).square().mean().sqrt()) < 1e-3
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+def test_a_line_without_signal_is_refused(tmp_path, engine):
+    import pypulseq
+
+    path = tmp_path / "silent.seq"
+    plain_gre(pypulseq, path, n=MATRIX, fov=FOV_M, silent=True)
+    with pytest.raises(SimulationError, match="every ADC line must .* after a pulse of") as error:
+        operator_of(parse_protocol(str(path)), engine=engine)
+    assert str(error.value).endswith("lower min_emitted_signal or check the pulse")
