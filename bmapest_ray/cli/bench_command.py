@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -226,26 +224,28 @@ def tracking(
     ] = None,
     actors: Annotated[int, typer.Option(help="Ray actors; 0 runs the jobs here.")] = 1,
     pairs: Annotated[int, typer.Option(help="Times that both alternate.", min=1)] = 3,
+    store: Annotated[str | None, typer.Option(help="The server's name in the table.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of tracking.md; resumed.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure what MLflow costs a study's wall time, and how far it lags behind."""
-    with stdout_to_stderr(), TemporaryDirectory() as folder:
-        from bmapest_ray.study.config import ComputeConfig
-        from bmapest_ray.tracking.benchmark import measure_tracking
+    with stdout_to_stderr():
+        from bmapest_ray.cli.tracking_table import TrackingCase, write_tracking_page
 
-        runner = ComputeConfig(runner="ray", actors=actors) if actors else None
-        compute = runner or ComputeConfig(runner="local")
-        cost = measure_tracking(Path(folder), server, jobs, seconds, compute, pairs)
+        name = store or server or "SQLite file"
+        case = TrackingCase(jobs, seconds, actors, pairs, server, name)
+        cost = case.measure() if out is None else write_tracking_page(case, out)
     if json:
-        print_json({**asdict(cost), "ratio": cost.ratio})
+        print_json(cost)
         return
     typer.echo(
-        f"{cost.jobs} jobs of {cost.job_seconds:g} s: {median(cost.bare_s):.1f} s without MLflow, "
-        f"{median(cost.tracked_s):.1f} s with it (median ratio {cost.ratio:.3f} of {pairs}); "
-        f"MLflow was done {cost.lag_s:.1f} s later at most, {cost.written} entries"
+        f"{case.key}: {median(cost['bare_s']):.1f} s without MLflow, "
+        f"{median(cost['tracked_s']):.1f} s with it (median ratio {cost['ratio']:.3f} of "
+        f"{len(cost['bare_s'])}); MLflow was done {cost['lag_s']:.1f} s later at most, "
+        f"{cost['written']} entries"
     )
-    if cost.problem:
-        typer.echo(cost.problem, err=True)
+    if cost["problem"]:
+        typer.echo(cost["problem"], err=True)
 
 
 def _write(write: Callable[[], object], table: Path) -> None:

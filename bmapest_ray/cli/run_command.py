@@ -12,13 +12,18 @@ import typer
 from bmapest_ray.base.errors import BmapestError, InvalidInput
 from bmapest_ray.cli.output import own_name, print_json, stdout_to_stderr
 from bmapest_ray.cli.progress import shown_progress
-from bmapest_ray.cli.run_output import answer_lines, dry_run_told, plan_lines, told_of
+from bmapest_ray.cli.run_output import (
+    Told,
+    answer_lines,
+    dry_run_told,
+    plan_lines,
+    told_of,
+)
 
 if TYPE_CHECKING:
     from bmapest_ray.study.config import StudyConfig
     from bmapest_ray.study.plan import Plan
     from bmapest_ray.study.ports import Progress, Runner
-    from bmapest_ray.study.summary import StudyResult
     from bmapest_ray.tracking.mlflow_tracker import MlflowTracker
 
 LAST_WAIT_S = 15.0
@@ -73,16 +78,16 @@ def run_study_command(options: RunOptions) -> int:
         out = options.out or Path("runs") / config.name
         plan = make_plan(config)
         if not options.dry_run:
-            result, files, problem = _run(config, out, options)
+            told = _run(config, out, options)
     if options.dry_run:
         return _show_plan(plan, out, options.json)
     if options.json:
-        print_json(told_of(result, files, problem))
+        print_json(told_of(told))
         return 0
-    for line in answer_lines(result, config.search.objective.score, files):
+    for line in answer_lines(told, config.search.objective.score):
         typer.echo(line)
-    if problem:
-        typer.echo(f"bmapest: {problem}", err=True)
+    if told.problem:
+        typer.echo(f"bmapest: {told.problem}", err=True)
     return 0
 
 
@@ -96,10 +101,8 @@ def _show_plan(plan: "Plan", out: Path, as_json: bool) -> int:
     return 0
 
 
-def _run(
-    config: "StudyConfig", out: Path, options: RunOptions
-) -> tuple["StudyResult", dict[str, str], str]:
-    """Run a study; returns its result, what is where, and what MLflow misses."""
+def _run(config: "StudyConfig", out: Path, options: RunOptions) -> Told:
+    """Run a study and write its report."""
     from bmapest_ray.study.run import run_study
 
     with shown_progress() as progress, _tracker(config, progress) as tracker:
@@ -119,9 +122,9 @@ def _run(
                     f"interrupted, what was finished is in {out}; go on with: "
                     f"{options.resume_command(out)}"
                 ) from None
-        files = _report(out, config, tracker)
+        answer, files = _report(out, config, tracker)
         _wait_for(tracker, progress)
-        return result, files, "" if tracker is None else tracker.problem
+        return Told(result, answer, files, "" if tracker is None else tracker.problem)
 
 
 @contextmanager
@@ -160,14 +163,17 @@ def _tracker(config: "StudyConfig", progress: "Progress") -> "Iterator[MlflowTra
             tracker.close(LAST_WAIT_S)
 
 
-def _report(out: Path, config: "StudyConfig", tracker: "MlflowTracker | None") -> dict[str, str]:
-    """Write the report, keep it in MLflow, and say what is where."""
+def _report(
+    out: Path, config: "StudyConfig", tracker: "MlflowTracker | None"
+) -> tuple[str, dict[str, str]]:
+    """Write the report and keep it in MLflow; returns its sentence, and what is where."""
     from bmapest_ray.cli.study_extras import show_study
-    from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME
+    from bmapest_ray.report.html import HTML_NAME, MARKDOWN_NAME, sentence
     from bmapest_ray.report.load import load_evidence
 
     show, deviations = config.output.shown_subjects, config.output.deviations
-    show_study(load_evidence(out, show, deviations=deviations), tracker)
+    evidence = load_evidence(out, show, deviations=deviations)
+    show_study(evidence, tracker)
     files = {
         "folder": str(out),
         "results": str(out / "results"),
@@ -175,9 +181,9 @@ def _report(out: Path, config: "StudyConfig", tracker: "MlflowTracker | None") -
         "report": str(out / HTML_NAME),
         "summary": str(out / MARKDOWN_NAME),
     }
-    if tracker is None:
-        return files
-    return files | {"mlflow": tracker.uri or shlex.join([own_name(), "ui", str(out)])}
+    if tracker is not None:
+        files["mlflow"] = tracker.uri or shlex.join([own_name(), "ui", str(out)])
+    return sentence(evidence), files
 
 
 def _wait_for(tracker: "MlflowTracker | None", progress: "Progress") -> None:

@@ -1,7 +1,7 @@
 """What ``bmapest run`` says: the plan before, the answer after."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,31 @@ if TYPE_CHECKING:
     from bmapest_ray.study.plan import Plan
 
 
-def answer_lines(result: StudyResult, score: str, files: Mapping[str, str]) -> list[str]:
+@dataclass(frozen=True)
+class Told:
+    """What a run tells of a study that ended.
+
+    Parameters
+    ----------
+    result
+        The study's result.
+    answer
+        The report's sentence: which protocol is ahead, by how much, and how sure that is.
+    files
+        What is where.
+    problem
+        One sentence on what MLflow misses; empty where it has everything.
+    """
+
+    result: StudyResult
+    answer: str
+    files: Mapping[str, str]
+    problem: str
+
+
+def answer_lines(told: Told, score: str) -> list[str]:
     """Return the answer and where everything is, for a person."""
+    result, files = told.result, told.files
     jobs = ", ".join(f"{count} {name.lower()}" for name, count in result.jobs.items())
     return [
         "",
@@ -27,6 +50,8 @@ def answer_lines(result: StudyResult, score: str, files: Mapping[str, str]) -> l
         legend(result),
         *(f"note: {caveat}" for caveat in result.caveats if not caveat.startswith("n = 1")),
         "",
+        told.answer,
+        "",
         f"jobs:    {jobs} in {duration(result.seconds)}",
         f"maps:    {files['maps']}",
         f"results: {files['results']}",
@@ -35,11 +60,13 @@ def answer_lines(result: StudyResult, score: str, files: Mapping[str, str]) -> l
     ]
 
 
-def told_of(result: StudyResult, files: Mapping[str, str], problem: str) -> dict[str, Any]:
+def told_of(told: Told) -> dict[str, Any]:
     """Return the answer as data."""
+    result = told.result
     return {
         "status": str(result.status),
         "question": result.study.question,
+        "answer": told.answer,
         "objective": result.objective,
         "n_subjects": result.n_subjects,
         "test": "n = 1: no test" if result.n_subjects < 2 else "paired: see the report",
@@ -47,8 +74,8 @@ def told_of(result: StudyResult, files: Mapping[str, str], problem: str) -> dict
         "caveats": list(result.caveats),
         "jobs": dict(result.jobs),
         "seconds": result.seconds,
-        "files": dict(files),
-        **({"notes": [problem]} if problem else {}),
+        "files": dict(told.files),
+        **({"notes": [told.problem]} if told.problem else {}),
     }
 
 

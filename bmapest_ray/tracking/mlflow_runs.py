@@ -78,8 +78,8 @@ class Runs:
                 self._ids[tags.get(LEVEL, ""), tags.get(KEY, "")] = run.info.run_id
                 if run.info.status != "RUNNING":
                     self._ended.add(run.info.run_id)
-                if STATUS in tags:
-                    self._complete.add(run.info.run_id)
+                    if STATUS in tags:
+                        self._complete.add(run.info.run_id)
             token = page.token
             if not token:
                 return
@@ -119,8 +119,17 @@ class Runs:
             self._ended.discard(run_id)
             self._complete.discard(run_id)
 
-    def complete(self, run_id: str, outcome: str, status: str) -> None:
-        """End a run that has everything.
+    def complete(
+        self,
+        run_id: str,
+        outcome: str,
+        status: str,
+        *,
+        metrics: Iterable[Point] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write what is left of a run and end it: two requests, as there are thousands of jobs.
 
         Parameters
         ----------
@@ -130,8 +139,10 @@ class Runs:
             The study's word for how it ended.
         status
             MLflow's word: FINISHED, FAILED or KILLED.
+        metrics, params, tags
+            As `log` takes them.
         """
-        self.client.set_tag(run_id, STATUS, outcome)
+        self.log(run_id, metrics=metrics, params=params, tags={**(tags or {}), STATUS: outcome})
         self.client.set_terminated(run_id, status=status)
         self._ended.add(run_id)
         self._complete.add(run_id)

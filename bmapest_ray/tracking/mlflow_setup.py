@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
+from sqlite3 import Connection
 from typing import TYPE_CHECKING
 
 from bmapest_ray.base.errors import TrackingError
@@ -74,7 +75,24 @@ def open_client(uri: str) -> "MlflowClient":
     # MLflow 3.17 uses a loader that SQLAlchemy 2.1 deprecates; no user can do anything about it.
     warnings.filterwarnings("ignore", "The ``noload`` loader", DeprecationWarning)
     from mlflow import MlflowClient
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
 
+    if not event.contains(Engine, "connect", _do_not_wait_for_the_disk):
+        event.listen(Engine, "connect", _do_not_wait_for_the_disk)
     # MLflow gives its loggers a level when it is imported, so this comes after.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=uri)
+
+
+def _do_not_wait_for_the_disk(connection: object, record: object) -> None:  # noqa: ARG001
+    """Let SQLite leave a study's own store to the system, not wait for the disk at every commit.
+
+    A killed driver costs nothing. A machine that loses its power may leave the store broken:
+    delete it, and ``bmapest study rebuild`` makes it again from the study's folder.
+    """
+    if not isinstance(connection, Connection):
+        return
+    file = connection.execute("PRAGMA database_list").fetchone()[2]
+    if Path(file).name == STORE_NAME:
+        connection.execute("PRAGMA synchronous = OFF")

@@ -202,9 +202,10 @@ class MlflowTracker:
             return
         tags = job_tags(job, digest(dict(trial.settings)))
         tags |= {"stage": str(trial.key.stage), "split": self._split(trial)}
-        runs.log(run, metrics=job_points(job), params=job_params(job), tags=tags)
         self._log_panel(run, trial, job)
-        runs.complete(run, job.status, "FINISHED" if job.status is JobStatus.DONE else "FAILED")
+        status = "FINISHED" if job.status is JobStatus.DONE else "FAILED"
+        told = {"params": job_params(job), "tags": tags}
+        runs.complete(run, job.status, status, metrics=job_points(job), **told)
 
     def _log_panel(self, run: str, trial: TrialRecord, job: JobRecord) -> None:
         """Show a job's maps; a reported trial gets those of all its jobs, one per step."""
@@ -228,8 +229,8 @@ class MlflowTracker:
         if runs.is_complete(run):
             return
         points = trial_points(trial, jobs)
-        runs.log(run, metrics=points, tags={"message": trial.message} if trial.message else {})
-        runs.complete(run, trial.status, TRIAL_STATUS[trial.status])
+        tags = {"message": trial.message} if trial.message else {}
+        runs.complete(run, trial.status, TRIAL_STATUS[trial.status], metrics=points, tags=tags)
 
     def _attach(self, path: Path, folder: str | None) -> None:
         client, run = self._open_runs().client, self._study_run()
@@ -251,5 +252,5 @@ class MlflowTracker:
     def _close_study(self, result: StudyResult) -> None:
         runs, run = self._open_runs(), self._study_run()
         runs.cut_short()
-        runs.log(run, metrics=study_points(result), tags={NOTE: study_note(result.study, result)})
-        runs.complete(run, result.status, STUDY_STATUS[result.status])
+        status, note = STUDY_STATUS[result.status], study_note(result.study, result)
+        runs.complete(run, result.status, status, metrics=study_points(result), tags={NOTE: note})
