@@ -75,7 +75,7 @@ def write_tracking_page(case: TrackingCase, out: Path) -> dict[str, Any]:
     """Measure a case that is not held yet, write tracking.json and tracking.md; returns the row."""
     held = Held(out / f"{NAME}.json")
     row = held.get(case.key, case.measure)
-    rows = [held.get(key, dict) for key in held.keys("")]
+    rows: list[dict[str, Any]] = [held.get(key, dict) for key in held.keys("")]
     rows.sort(key=lambda row: (-row["job_seconds"], row["jobs"], row["store"]))
     header = f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}"
     table = "\n".join(_line(row) for row in rows)
