@@ -170,26 +170,27 @@ def real(
 
 @bench_app.command("platform")
 def platform(
-    pairs: Annotated[int, typer.Option(help="Times that Ray and plain processes alternate.")] = 3,
+    pairs: Annotated[int, typer.Option(help="Times that Ray and plain processes alternate.")] = 5,
     driver_jobs: Annotated[
-        int | None, typer.Option(help="Also drive a study of so many pretended jobs.")
+        int | None, typer.Option(help="Also drive studies of up to so many pretended jobs.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of platform.md.")] = None,
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Also nodes, trials, and pretended clusters.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of platform.md; resumed.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure what Ray actors cost against plain processes, per job and in the driver."""
-    from bmapest_ray.cli.platform_page import write_platform_page
+    with stdout_to_stderr(), TemporaryDirectory() as folder:
+        from bmapest_ray.cli.platform_command import run_platform
 
-    with stdout_to_stderr():
-        from bmapest_ray.compute.platform_bench import measure_platform
-
-        figures = measure_platform(pairs, driver_jobs)
-    if out is not None:
-        typer.echo(f"page: {write_platform_page(figures, pairs, out)}", err=True)
+        figures = run_platform(
+            pairs, driver_jobs, out or Path(folder), scale=scale, page=out is not None
+        )
     if json:
-        print_json(figures.as_dict())
+        print_json(figures)
         return
-    for name, value in figures.as_dict().items():
+    for name, value in figures.items():
         typer.echo(f"{name}: {value if value is None else format(value, '.4g')}")
 
 

@@ -1,85 +1,42 @@
 """What the platform itself costs: against plain processes, per job, and in the driver's memory."""
 
 import multiprocessing
+import os
 import resource
-import statistics
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any
 
 from bmapest_ray.compute.execution import Worker
-from bmapest_ray.study.ports import Runner, Task
+from bmapest_ray.study.ports import Progress, Runner, Task
 
 PROBE = "bmapest_ray.compute.probe"
 WORKERS = 2
+_NICENESS = int(os.environ.get("RAY_worker_niceness", "15"))  # noqa: SIM112 - its name
+"""Ray's workers stand back behind other processes; plain ones must, to be compared with them."""
 
 
-@dataclass(frozen=True)
-class PlatformFigures:
-    """What was measured.
-
-    Parameters
-    ----------
-    efficiency_0p3s, efficiency_2s
-        Rate of two Ray actors over the rate of two plain processes on the same list of jobs of
-        0.3 and 2 s of CPU time; median of paired runs.
-    overhead_ms_per_job
-        Wall time per job of 1,000 that do nothing.
-    driver_jobs, driver_ms_per_job, driver_peak_gb
-        A study of so many pretended jobs through the driver to disk; None where it was left out.
-        The peak is of the whole process that drives.
-    """
-
-    efficiency_0p3s: float
-    efficiency_2s: float
-    overhead_ms_per_job: float
-    driver_jobs: int | None = None
-    driver_ms_per_job: float | None = None
-    driver_peak_gb: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures by name."""
-        return asdict(self)
+Tell = Callable[[str], object]
 
 
-def measure_platform(pairs: int = 3, driver_jobs: int | None = None) -> PlatformFigures:
-    """Measure on a Ray instance of this machine's own.
-
-    Parameters
-    ----------
-    pairs
-        How often Ray and plain processes alternate.
-    driver_jobs
-        Jobs of the pretended study; None leaves it out.
-    """
-    seconds = [efficiency(0.3, 40, pairs), efficiency(2.0, 8, pairs)]
-    overhead = overhead_ms()
-    figures = PlatformFigures(seconds[0], seconds[1], overhead)
-    if driver_jobs is None:
-        return figures
-    ms, peak_gb = drive(driver_jobs)
-    return PlatformFigures(seconds[0], seconds[1], overhead, driver_jobs, ms, peak_gb)
-
-
-def efficiency(job_s: float, count: int, pairs: int) -> float:
-    """Return the median over pairs of the plain processes' time over the actors' time."""
+def efficiencies(job_s: float, count: int, pairs: int, tell: Tell) -> list[float]:
+    """Return the plain processes' time over the actors' time for every pair of runs."""
     runner = ray_runner("multiply")
     plain = PlainProcesses("multiply")
+    ratios: list[float] = []
     try:
         time_runner(runner, [job_s / 10] * (2 * WORKERS))  # both are warm before the first pair
         plain.seconds([job_s / 10] * (2 * WORKERS))
-        ratios = []
         for _ in range(pairs):
             bare = plain.seconds([job_s] * count)
             ratios.append(bare / time_runner(runner, [job_s] * count))
+            tell(f"  pair {len(ratios)}/{pairs}: {ratios[-1]:.3f}")
     finally:
         plain.close()
         runner.shutdown()
-    return statistics.median(ratios)
+    return ratios
 
 
 def overhead_ms(count: int = 1000) -> float:
@@ -92,8 +49,15 @@ def overhead_ms(count: int = 1000) -> float:
         runner.shutdown()
 
 
-def drive(count: int) -> tuple[float, float]:
-    """Run a study of pretended jobs; returns milliseconds per job and the peak memory in GB."""
+def drive(count: int, runner: Runner, progress: Progress | None = None) -> dict[str, float]:
+    """Run a study of pretended jobs and shut its runner down.
+
+    Returns
+    -------
+    dict
+        ``ms_per_job``; and ``before_gb`` and ``peak_gb``, what the process held at most before and
+        at the end.
+    """
     from bmapest_ray.study.loading import parse_study
     from bmapest_ray.study.run import run_study
 
@@ -108,16 +72,20 @@ def drive(count: int) -> tuple[float, float]:
             "tracking": {"mlflow": False},
         }
     )
-    runner = ray_runner("pretend")
+    before_gb = peak_gb()
     with tempfile.TemporaryDirectory(prefix="bmapest-bench-") as folder:
         try:
             started = time.perf_counter()
-            run_study(config, Path(folder, "study"), runner=runner)
+            run_study(config, Path(folder, "study"), runner=runner, progress=progress)
             seconds = time.perf_counter() - started
         finally:
             runner.shutdown()
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return 1e3 * seconds / count, peak_gb
+    return {"ms_per_job": 1e3 * seconds / count, "before_gb": before_gb, "peak_gb": peak_gb()}
+
+
+def peak_gb() -> float:
+    """Return the most memory that this process has held, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def ray_runner(work: str) -> Runner:
@@ -178,6 +146,7 @@ class PlainProcesses:
 
 
 def _serve(work: str, jobs: "Queue[float | None]", done: "Queue[float]") -> None:
+    os.nice(_NICENESS)
     worker = Worker(f"{PROBE}:{work}")
     while (payload := jobs.get()) is not None:
         worker.run(Task("job", payload))

@@ -1,16 +1,15 @@
 """A runner on Ray actors: placement, back-pressure, retries and time limits."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from bmapest_ray.compute.execution import resolve_work
 from bmapest_ray.compute.ray_metrics import DriverMetrics
-from bmapest_ray.compute.ray_session import Session, actor_count, connect, import_ray
+from bmapest_ray.compute.ray_pool import ActorPool, RayPool
 from bmapest_ray.compute.ray_slot import Lost, Queued, RaySettings, Slot
-from bmapest_ray.compute.ray_worker import RayWorker
 from bmapest_ray.study.ports import Failure, Outcome, Task
 from bmapest_ray.study.status import JobStatus
 
@@ -20,6 +19,10 @@ _CALL_TARGET_S = 0.05
 _MAX_BATCH = 64
 _SHORT_S = 1.0
 """Below this the way to and from an actor is worth hiding behind work."""
+_LOOK_AHEAD = 256
+"""Waiting tasks among which an actor's next one is chosen."""
+_TELL_S = 0.5
+"""Time between two reports of how much waits and runs."""
 
 
 class RayRunner:
@@ -40,6 +43,8 @@ class RayRunner:
         Size of the pool and the failure policy.
     state
         Initial state of every worker.
+    pool
+        Where actors come from; None is Ray.
 
     Raises
     ------
@@ -52,20 +57,17 @@ class RayRunner:
         work: str,
         settings: RaySettings | None = None,
         state: Mapping[str, Any] | None = None,
+        pool: ActorPool | None = None,
     ) -> None:
         self.settings = settings or RaySettings()
-        resolve_work(work)
-        self._session: Session | None = connect(self.settings.address)
-        self._ray = import_ray()
-        count = actor_count(self.settings.actors, self.settings.num_cpus, self.settings.num_gpus)
-        actor = self._ray.remote(RayWorker).options(
-            num_cpus=self.settings.num_cpus,
-            num_gpus=self.settings.num_gpus,
-            max_restarts=-1,
-            max_task_retries=0,
-            scheduling_strategy="SPREAD",
-        )
-        self._slots = [Slot(lambda: actor.remote(work, dict(state or {}))) for _ in range(count)]
+        opened = pool or RayPool(work, self.settings, state)
+        self._pool: ActorPool | None = opened
+        self._ray = opened.ray
+        self._served: Counter[str] = Counter()
+        made = [Slot(opened.make_actor, opened.ray, self._served) for _ in range(opened.count)]
+        self._slots = dict.fromkeys(made)
+        self._roomy: dict[Slot, None] = {}
+        self._told = 0.0
         self._queue: deque[Queued] = deque()
         self._done: deque[Outcome] = deque()
         self._pending = 0
@@ -76,7 +78,7 @@ class RayRunner:
     @property
     def free(self) -> int:
         """Room before as many tasks wait here as the actors hold."""
-        if self._session is None:
+        if self._pool is None:
             return 0
         return max(0, 2 * self._depth * len(self._slots) * self._batch - self._pending)
 
@@ -114,18 +116,18 @@ class RayRunner:
             "workers": len(self._slots),
             "num_cpus": self.settings.num_cpus,
             "num_gpus": self.settings.num_gpus,
-            "address": self._session.address if self._session else "",
+            "address": self._pool.address if self._pool else "",
             "time_limit_s": self.settings.time_limit_s,
         }
 
     def shutdown(self) -> None:
         """Kill the actors, and stop the cluster if it was started here."""
-        if self._session is None:
+        if self._pool is None:
             return
         for slot in self._slots:
             slot.kill(restart=False)
-        self._session.close()
-        self._session = None
+        self._pool.close()
+        self._pool = None
         self._queue.clear()
         self._done.clear()
         self._pending = 0
@@ -143,11 +145,17 @@ class RayRunner:
             slot.stop_if_late()
         self._let_go()
         self._dispatch()
-        self._metrics.queues(
-            waiting=len(self._queue),
-            running=self._pending - len(self._queue) - len(self._done),
-            workers=sum(slot.is_up for slot in self._slots),
-        )
+        self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told > _TELL_S:
+            self._told = now
+            self._metrics.queues(
+                waiting=len(self._queue),
+                running=self._pending - len(self._queue) - len(self._done),
+                workers=sum(slot.is_up for slot in self._slots),
+            )
 
     def _ready(self, refs: list[Any], timeout_s: float) -> list[Any]:
         """Wait for one reference, then take every other that is ready too."""
@@ -161,6 +169,7 @@ class RayRunner:
         return [*first, *more]
 
     def _collect(self, slot: Slot) -> None:
+        self._roomy[slot] = None
         if slot.is_starting:
             slot.finish_start()
             return
@@ -192,13 +201,16 @@ class RayRunner:
         """End the actors that were told to leave and have nothing more to do."""
         for slot in [s for s in self._slots if s.is_leaving and not s.n_calls]:
             slot.kill(restart=False)
-            self._slots.remove(slot)
+            slot.forget()
+            del self._slots[slot]
 
     def _finish(self, outcome: Outcome) -> None:
         self._done.append(outcome)
         self._metrics.finished(outcome, self._protocols.pop(outcome.task_id, ""))
-        seen = self._task_seconds
+        seen, depth = self._task_seconds, self._depth
         self._task_seconds = outcome.seconds if seen is None else 0.8 * seen + 0.2 * outcome.seconds
+        if self._depth > depth:
+            self._roomy = dict(self._slots)
 
     def _again(self, lost: Lost) -> None:
         """Queue the tasks of a lost call again, or give up on the one that keeps losing workers."""
@@ -230,10 +242,15 @@ class RayRunner:
         return max(1, min(_MAX_BATCH, int(_CALL_TARGET_S / max(self._task_seconds, 1e-6))))
 
     def _dispatch(self) -> None:
+        """Send to actors that may have room; the others are not asked, there may be thousands."""
         for room in range(self._depth):  # idle actors first, then a second call for the busy ones
-            for slot in self._slots:
-                if self._queue and slot.is_up and slot.n_calls == room:
+            for slot in tuple(self._roomy) if self._queue else ():
+                if not self._queue:
+                    return
+                if slot.is_up and slot.n_calls == room:
                     slot.send(self._choose(slot), self.settings.time_limit_s)
+                if not slot.is_up or slot.n_calls >= self._depth:
+                    del self._roomy[slot]
 
     def _choose(self, slot: Slot) -> list[Queued]:
         first = self._first_for(slot)
@@ -242,7 +259,7 @@ class RayRunner:
         if first.alone:
             return chosen
         share = -(-len(self._queue) // (2 * len(self._slots)))
-        for queued in list(self._queue)[: 4 * _MAX_BATCH]:
+        for queued in list(islice(self._queue, 4 * _MAX_BATCH)):
             if len(chosen) >= min(self._batch, share):
                 break
             if queued.task.affinity == first.task.affinity and not queued.alone:
@@ -251,13 +268,12 @@ class RayRunner:
         return chosen
 
     def _first_for(self, slot: Slot) -> Queued:
-        served = {name for other in self._slots for name in other.affinities}
-        window = list(self._queue)[: 8 * len(self._slots)]
+        window = list(islice(self._queue, min(8 * len(self._slots), _LOOK_AHEAD)))
         for queued in window:
             if queued.task.affinity in slot.affinities:
                 return queued
         for queued in window:
-            if queued.task.affinity not in served:
+            if not self._served[queued.task.affinity]:
                 return queued
         return window[0]
 

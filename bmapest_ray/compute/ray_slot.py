@@ -2,13 +2,12 @@
 
 import contextlib
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bmapest_ray.base.errors import InvalidInput
-from bmapest_ray.compute.ray_session import import_ray
 from bmapest_ray.study.ports import Failure, Outcome, Task
 from bmapest_ray.study.status import JobStatus
 
@@ -89,10 +88,25 @@ class Slot:
 
     A slot is *starting* until its actor answers a ping, and again after a loss: calls that are sent
     to an actor on its way down would be lost without having run.
+
+    Parameters
+    ----------
+    make_actor
+        Makes its actor, and another where that one cannot start.
+    ray
+        What answers for actors: Ray's module, see `ActorPool`.
+    served
+        How many slots remember an affinity; kept by all slots of a pool together.
     """
 
-    def __init__(self, make_actor: Callable[[], Any]) -> None:
-        self._ray = import_ray()
+    def __init__(
+        self,
+        make_actor: Callable[[], Any],
+        ray: Any,  # noqa: ANN401
+        served: "Counter[str] | None" = None,
+    ) -> None:
+        self._ray = ray
+        self._served = Counter() if served is None else served
         self._make_actor = make_actor
         self._calls: deque[Call] = deque()
         self._failed_starts = 0
@@ -112,8 +126,9 @@ class Slot:
     @property
     def is_up(self) -> bool:
         """Whether calls may be sent."""
-        waits = any(call.was_waiting or call.stopped for call in self._calls)
-        return self._ping is None and not waits and not self.is_leaving
+        if self._ping is not None or self.is_leaving:
+            return False
+        return not any(call.was_waiting or call.stopped for call in self._calls)
 
     @property
     def n_calls(self) -> int:
@@ -137,10 +152,7 @@ class Slot:
         self._calls.append(Call(tasks, ref, limit_s))
         self._start_clock()
         for queued in tasks:
-            self.affinities[queued.task.affinity] = None
-            self.affinities.move_to_end(queued.task.affinity)
-        while len(self.affinities) > _REMEMBERED_AFFINITIES:
-            self.affinities.popitem(last=False)
+            self._remember(queued.task.affinity)
 
     def take_head(self) -> list[tuple[Queued, Outcome]] | Lost:
         """Take the first call, which is ready: its outcomes, or how it was lost."""
@@ -183,6 +195,18 @@ class Slot:
             self._failed_starts = 0
             self.host = name.partition(":")[0]
 
+    def _remember(self, affinity: str) -> None:
+        self._served[affinity] += affinity not in self.affinities
+        self.affinities[affinity] = None
+        self.affinities.move_to_end(affinity)
+        if len(self.affinities) > _REMEMBERED_AFFINITIES:
+            self._served[self.affinities.popitem(last=False)[0]] -= 1
+
+    def forget(self) -> None:
+        """Forget which affinities were served, as its process has."""
+        self._served.subtract(list(self.affinities))
+        self.affinities.clear()
+
     def kill(self, *, restart: bool) -> None:
         """Kill the actor's process."""
         with contextlib.suppress(Exception):  # it may be gone already
@@ -202,7 +226,7 @@ class Slot:
         self._ping = self._actor.ping.remote()
 
     def _recover(self) -> None:
-        self.affinities.clear()
+        self.forget()
         for waiting in self._calls:
             waiting.was_waiting = True
         self._start_clock()

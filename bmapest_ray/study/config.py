@@ -4,19 +4,13 @@
 study file starts at the folder of that file; in an override it starts at the current folder.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from bmapest_ray.study.space import Dimension, make_space
-
-TissueName = Literal["GM", "WM", "CSF"]
-
-
-class Section(BaseModel):
-    """A part of a study: unknown keys are refused, values cannot change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from bmapest_ray.study.config_search import SearchConfig as SearchConfig
+from bmapest_ray.study.config_search import Section
 
 
 class AnatomyConfig(Section):
@@ -118,82 +112,6 @@ class InversionConfig(Section):
     tolerance: float = Field(default=1e-4, gt=0)
 
 
-class ObjectiveConfig(Section):
-    """What a search improves: one score, averaged over tissues, then taken over subjects."""
-
-    score: str = "psnr_db"
-    tissues: tuple[TissueName, ...] = Field(default=("GM", "WM", "CSF"), min_length=1)
-    statistic: Literal["mean", "median", "worst"] = "mean"
-    direction: Literal["maximize", "minimize"] | None = None
-    """By default the score's own direction."""
-
-
-class ContrastsConfig(Section):
-    """A search over subsets of contrasts: one boolean per chain of a protocol."""
-
-    max_scan_time_s: float | None = Field(default=None, gt=0)
-    """No subset may take longer on the scanner."""
-
-
-class SearchConfig(Section):
-    """How configurations are proposed. Each protocol is searched on its own, `n_trials` each."""
-
-    sampler: Literal["tpe", "random", "gp", "cmaes", "grid", "brute"] = "tpe"
-    space: dict[str, Dimension] = Field(default_factory=dict)
-    """Path in the study (``inversion.settings.damping``) -> range or choices."""
-    n_trials: int | None = Field(default=20, ge=1)
-    """Trials per protocol; null runs a whole ``grid`` or ``brute`` space."""
-    seed: int = Field(default=0, ge=0)
-    tune_subjects: str | tuple[str, ...] | None = None
-    """Subjects (a list or a split) that choose the configuration; they must not be among
-    `anatomy.subjects`. Null chooses on those same subjects, and the result says so."""
-    objective: ObjectiveConfig = ObjectiveConfig()
-    pruner: Literal["none", "wilcoxon"] = "none"
-    """Stop bad trials early, across subjects."""
-    pruner_p: float = Field(default=0.1, gt=0, lt=1)
-    """Stop a trial when its subjects are worse than the best trial's at this p: 0.1 needs four of
-    them, 0.26 two, which saves more and errs more often."""
-    contrasts: ContrastsConfig | None = None
-    """Search which contrasts of each protocol are played at all."""
-    pareto: bool = False
-    """Search accuracy against scan time; such a search cannot prune."""
-    patience: int | None = Field(default=None, ge=1)
-    """Stop a search whose best has stood for so many trials."""
-    warm_start: str | None = None
-    """Folder of an earlier study whose best configurations are tried first."""
-
-    @field_validator("space", mode="before")
-    @classmethod
-    def _space(cls, value: Any) -> Any:  # noqa: ANN401
-        return make_space(value) if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "SearchConfig":
-        if self.pareto and self.pruner != "none":
-            raise ValueError(
-                f"search.pareto has two objectives and cannot prune, got pruner '{self.pruner}'; "
-                "drop one of them"
-            )
-        if self.pareto and self.contrasts is None:
-            raise ValueError(
-                "search.pareto needs search.contrasts, got none: all trials would take the same "
-                "scan time; add it or drop pareto"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _finite(self) -> "SearchConfig":
-        if self.sampler in ("grid", "brute"):
-            for path, dimension in self.space.items():
-                dimension.require_finite(path, self.sampler)
-        elif self.n_trials is None:
-            raise ValueError(
-                f"n_trials must be a number for sampler '{self.sampler}', got null; "
-                "only grid and brute know when they are done"
-            )
-        return self
-
-
 class ComputeConfig(Section):
     """Where jobs run; none of it decides a result."""
 
@@ -221,7 +139,18 @@ class TrackingConfig(Section):
 
     mlflow: bool | str = True
     """False, true (a database in the study's folder) or the URI of a server."""
+    artifacts: str | None = None
+    """``s3://BUCKET/PREFIX`` keeps MLflow's files in a store that speaks S3, at the endpoint in
+    MLFLOW_S3_ENDPOINT_URL and with the keys of the AWS tools; null leaves them in the study's
+    folder or to the server."""
     images: bool = True
+
+    @field_validator("artifacts")
+    @classmethod
+    def _is_store(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"s3://[^/]+(/.*)?", value):
+            raise ValueError(f"tracking.artifacts must be s3://BUCKET/PREFIX, got '{value}'")
+        return value
 
 
 class OutputConfig(Section):

@@ -16,12 +16,8 @@ from bmapest_ray.design.robust import Ranges
 from bmapest_ray.design.variables import EVERY, PAUSE, Variable
 from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.sequence.protocol import Chain, Protocol
-from bmapest_ray.study.config import (
-    ComputeConfig,
-    FieldsConfig,
-    Section,
-    TrackingConfig,
-)
+from bmapest_ray.study.config import ComputeConfig, FieldsConfig, TrackingConfig
+from bmapest_ray.study.config_search import Section
 
 
 class HeadConfig(Section):

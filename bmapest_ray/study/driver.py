@@ -20,6 +20,7 @@ from bmapest_ray.study.notify import Notifier
 from bmapest_ray.study.plan import Plan
 from bmapest_ray.study.ports import Progress, Runner, Snapshot
 from bmapest_ray.study.records import JobRecord, StudyInfo, TrialKey, TrialRecord
+from bmapest_ray.study.rungs import RungTrial, rungs_of
 from bmapest_ray.study.searches import Searches
 from bmapest_ray.study.space import Value
 from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
@@ -136,8 +137,9 @@ class Driver:
         self._notifier.job_done(trial.record, record)
         if trial.record.key.stage is Stage.SEARCH and not trial.pruned:
             seen = trial.finished_subject(record, self._plan.objective)
-            if seen is not None and self._searches.report(trial.record.key, *seen):
-                trial.stop()
+            if seen is not None:
+                stops = self._searches.report(trial.record.key, *seen)
+                (trial.stop if stops else trial.go_on)()
         if trial.is_over:
             self._end(trial)
 
@@ -173,14 +175,20 @@ class Driver:
         return next_report
 
     def _trial(self, key: TrialKey, settings: Mapping[str, Value]) -> ActiveTrial:
+        search = self._plan.config.search
+        climbs = key.stage is Stage.SEARCH and search.pruner == "hyperband"
+        rungs = rungs_of(self._plan, key.protocol, settings) if climbs else []
         jobs = self._plan.jobs(key.protocol, settings, key.stage)
+        asked = [job for _, some in rungs for job in some] or jobs
         record = TrialRecord(
             key,
             dict(settings),
-            tuple(job.id for job in jobs),
+            tuple(job.id for job in asked),
             scan_time_s=self._plan.scan_time_s(key.protocol, settings),
         )
-        shuffle = key.stage is Stage.SEARCH and self._plan.config.search.pruner != "none"
+        if climbs:
+            return RungTrial(record, rungs)
+        shuffle = key.stage is Stage.SEARCH and search.pruner != "none"
         return ActiveTrial(record, jobs, shuffle=shuffle)
 
     # -- before and after ----------------------------------------------------------------------

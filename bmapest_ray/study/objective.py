@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bmapest_ray.study.config import ObjectiveConfig
+from bmapest_ray.study.config_search import ObjectiveConfig
 from bmapest_ray.study.records import JobRecord
 from bmapest_ray.study.summary import per_subject
 

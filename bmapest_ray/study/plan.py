@@ -71,7 +71,9 @@ class Plan:
         """Return the number of jobs of so many search trials and one report per protocol."""
         draws = self.config.noise.draws if self.config.noise.snr is not None else 1
         per_subject = len(self.slices) * draws
-        tune, report = len(self.tune_subjects), len(self.subjects) * len(self.protocols)
+        rungs = 1 + len(self.config.search.rungs)
+        tune = rungs * len(self.tune_subjects)
+        report = len(self.subjects) * len(self.protocols)
         return per_subject * (search_trials * tune + report)
 
     def jobs(

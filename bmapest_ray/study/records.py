@@ -102,6 +102,11 @@ class JobRecord:
         """Return JSON-ready data that `from_dict` reads."""
         return dataclasses.asdict(self)
 
+    def without_details(self) -> "JobRecord":
+        """Return what scoring a trial needs; the rest is on disk, and a trial may be large."""
+        nothing: dict[str, Any] = {"digests": {}, "configuration": {}, "data": {}, "files": {}}
+        return dataclasses.replace(self, **nothing, history=(), traceback="")
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "JobRecord":
         """Read what `to_dict` wrote; fields that a later version added keep their defaults."""

@@ -85,6 +85,10 @@ def make_pruner(config: SearchConfig) -> "optuna.pruners.BasePruner":
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if config.pruner == "wilcoxon":
             return pruners.WilcoxonPruner(p_threshold=config.pruner_p)
+        if config.pruner == "hyperband":
+            first, *others = config.rungs
+            ratio = others[0] // first if others else 3
+            return pruners.HyperbandPruner(first, config.rungs[-1] * ratio, ratio)
         return pruners.NopPruner()
 
 

@@ -30,7 +30,7 @@ class ActiveTrial:
     ) -> None:
         self.record = record
         self._subjects = list(dict.fromkeys(job.anatomy.subject for job in jobs))
-        self._jobs = {job.id: job for job in jobs}
+        self._jobs = dict.fromkeys(job.id for job in jobs)
         self._done: dict[str, JobRecord] = {}
         self._of_subject: dict[str, list[str]] = {}
         for job in jobs:
@@ -41,7 +41,7 @@ class ActiveTrial:
 
     @property
     def records(self) -> list[JobRecord]:
-        """Jobs that are done, in the trial's order."""
+        """Jobs that are done, without their details, in the trial's order."""
         return [self._done[job_id] for job_id in self._jobs if job_id in self._done]
 
     @property
@@ -66,7 +66,10 @@ class ActiveTrial:
     def add(self, record: JobRecord) -> None:
         """Take a finished job."""
         self._left[record.subject] -= record.id not in self._done
-        self._done[record.id] = record
+        self._done[record.id] = record.without_details()
+
+    def go_on(self) -> None:
+        """Take note that the trial was compared with others and not stopped."""
 
     def stop(self) -> None:
         """Drop the jobs that were not handed out: the trial is pruned."""

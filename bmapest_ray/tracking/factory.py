@@ -14,11 +14,11 @@ def make_tracker(config: TrackingConfig) -> "MlflowTracker | None":
     Raises
     ------
     TrackingError
-        The server that is named does not answer.
+        The server or the store of files that is named does not answer.
     """
     if config.mlflow is False:
         return None
     from bmapest_ray.tracking.mlflow_tracker import MlflowTracker
 
     uri = None if config.mlflow is True else config.mlflow
-    return MlflowTracker(uri, images=config.images)
+    return MlflowTracker(uri, images=config.images, artifacts=config.artifacts)

@@ -9,6 +9,7 @@ from bmapest_ray.study.records import JobRecord, StudyInfo, TrialRecord
 from bmapest_ray.study.showcase import Shown
 from bmapest_ray.study.status import JobStatus, Stage, TrialStatus
 from bmapest_ray.study.summary import StudyResult, StudyStatus
+from bmapest_ray.tracking.artifact_store import check_store
 from bmapest_ray.tracking.mlflow_artifacts import datasets, log_inputs, log_maps, log_shown
 from bmapest_ray.tracking.mlflow_runs import NOTE, SHOWN, SOURCE, Runs
 from bmapest_ray.tracking.mlflow_setup import (
@@ -67,11 +68,18 @@ class MlflowTracker:
     """
 
     def __init__(
-        self, uri: str | None = None, *, images: bool = True, writer: Writer | None = None
+        self,
+        uri: str | None = None,
+        *,
+        images: bool = True,
+        writer: Writer | None = None,
+        artifacts: str | None = None,
     ) -> None:
         if uri is not None:
             check_server(uri)
-        self.uri = uri
+        if artifacts is not None:
+            check_store(artifacts)
+        self.uri, self._artifacts = uri, artifacts
         self._images = images
         self._writer = writer or Writer()
         self._runs: Runs | None = None
@@ -142,9 +150,8 @@ class MlflowTracker:
             if self._study is None:
                 raise TrackingError("tracking must begin with study_started, got none; call it")
             uri = self.uri or default_uri(self._study.directory)
-            artifacts = (
-                None if is_server(uri) else str((self._study.directory / ARTIFACTS_NAME).resolve())
-            )
+            folder = (self._study.directory / ARTIFACTS_NAME).resolve()
+            artifacts = self._artifacts or (None if is_server(uri) else str(folder))
             self._runs = Runs(open_client(uri), self._study.name, self._study.id, artifacts)
         return self._runs
 
