@@ -51,8 +51,8 @@ def _jobs(held: Held) -> list[str]:
             f"| {int(key.split('/')[1]):,} | {found['ms_per_job']:.2f} | "
             f"{found['before_gb']:.2f} | {found['peak_gb']:.2f} |"
         )
-    rate = 1e3 / _value(held, keys[-1])["ms_per_job"]
-    return [*lines, _JOBS_END.format(rate=rate)]
+    rates = [1e3 / _value(held, key)["ms_per_job"] for key in keys]
+    return [*lines, _JOBS_END.format(slowest=min(rates), fastest=max(rates))]
 
 
 def _growth(held: Held) -> list[str]:
@@ -104,10 +104,10 @@ end.
 |---|---|---|---|"""
 
 _JOBS_END = """
-One driver hands out and commits every job, at most about {rate:.0f} per second here. Each commit is
-one file that is flushed to disk together with its folder. Memory grows with the jobs of the trials
-that are active: all of them here, in one trial. The largest study's folder was in memory (TMPDIR),
-those of the others on a disk that other programs used too: the difference is that of flushing.
+One driver hands out and commits every job: {slowest:.0f} to {fastest:.0f} per second in these runs. Each
+commit is one file that is flushed to disk together with its folder. The largest study lay in memory
+(TMPDIR), the others on a disk that other programs used too: flushing is what makes them slower.
+Memory grows with the jobs of the trials that are active: all of them here, in one trial.
 """
 
 _NODES = """## Nodes
@@ -145,7 +145,8 @@ their mean time, 20 % more or less.
 |---|---|---|---|---|"""
 
 _FLEET_END = """
-An actor waits from the end of a job until the driver has sent it the next. What is left out: the
-network, a shared file system, Ray's own head with so many nodes, and proposals (above). Where the
+An actor waits from the end of a job until the driver has sent it the next; each had two. These
+studies lay in memory too: where flushing is slow, a driver is limited to the lower rate under Jobs.
+What else is left out: the network, a shared file system, Ray's own head with so many nodes, and proposals (above). Where the
 product of actors and results per second is too much for one driver, several share the study.
 """

@@ -106,7 +106,7 @@ def _wait_s(repeats: int = 20) -> list[float]:
     """Return what asking for the state of few and of many references takes."""
     runner = RayRunner(f"{PROBE}:play", RaySettings(actors=1))
     ray = import_ray()
-    never = ray.remote(num_cpus=10**6)(int)
+    never = ray.remote(num_cpus=10**6)(_nothing)
     seconds = []
     try:
         for count in _WAITS:
@@ -118,6 +118,10 @@ def _wait_s(repeats: int = 20) -> list[float]:
     finally:
         runner.shutdown()
     return seconds
+
+
+def _nothing() -> None:
+    """Wait for ever, where so many CPUs are asked for."""
 
 
 def fleet_figures(

@@ -34,6 +34,7 @@ attempts             int32     times the job was started
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ COLUMNS = (
     "total_seconds", "iterations", "scan_time_s", "configuration", "data", "digests", "map_file",
     "truth_file", "message", "worker", "attempts",
 )  # fmt: skip
+
+_JOBS_AT_ONCE = 2000
 
 
 def rows_of(record: JobRecord) -> Iterator[dict[str, Any]]:
@@ -107,11 +110,20 @@ def to_table(records: Iterable[JobRecord]) -> "pa.Table":
 
 
 def write_part(path: Path, records: Iterable[JobRecord]) -> None:
-    """Write jobs as one parquet file, which appears whole or not at all."""
+    """Write jobs as one parquet file, which appears whole or not at all.
+
+    Few jobs at a time are held as rows: a hundred thousand would take more than a gigabyte.
+    """
     import pyarrow.parquet as pq
 
-    table = to_table(records)
-    replace_by(path, lambda temporary: pq.write_table(table, temporary))
+    left = iter(records)
+
+    def fill(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, schema()) as writer:
+            while some := list(islice(left, _JOBS_AT_ONCE)):
+                writer.write_table(to_table(some))
+
+    replace_by(path, fill)
 
 
 def read_parts(paths: Iterable[Path]) -> "pa.Table":

@@ -59,6 +59,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_health_check_period_ms", "1000")  # a lost node is noticed after 5 of them
         contracts = str(Path(__file__).parents[1] / "contracts")
         patch.setenv("PYTHONPATH", os.pathsep.join([contracts, os.environ.get("PYTHONPATH", "")]))
         secure_token()

@@ -19,7 +19,7 @@ from bmapest_ray.study.result import JobResult
 from bmapest_ray.study.run import run_study
 from bmapest_ray.study.spec import JobSpec
 
-ITERATIONS = 200
+ITERATIONS = 80
 
 
 def study(compute: dict[str, Any]) -> StudyConfig:

@@ -171,3 +171,22 @@ def test_earlier_tables_are_read_and_later_ones_refused(store: StudyStore, tmp_p
 def test_results_need_a_study(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match=r"must hold study\.json"):
         load_results(tmp_path)
+
+
+def test_a_table_of_many_jobs_is_written_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+
+    def to_table(records: list[JobRecord]) -> object:
+        held.append(len(records))
+        return whole(records)
+
+    whole = table.to_table
+    monkeypatch.setattr(table, "to_table", to_table)
+    monkeypatch.setattr(table, "_JOBS_AT_ONCE", 3)
+    records = [record(f"{number:064d}") for number in range(7)]
+    table.write_part(tmp_path / "part-00000.parquet", iter(records))
+    assert held == [3, 3, 1]
+    read = table.read_parts([tmp_path / "part-00000.parquet"])
+    assert read.column("job_id").to_pylist() == [r.id for r in records for _ in range(3)]
