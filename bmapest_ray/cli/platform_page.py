@@ -105,8 +105,8 @@ end.
 
 _JOBS_END = """
 One driver hands out and commits every job: {slowest:.0f} to {fastest:.0f} per second in these runs.
-Each commit is one file that is flushed to disk together with its folder. The largest study lay in memory
-(TMPDIR), the others on a disk that other programs used too: flushing is what makes them slower.
+Each commit is one file that is flushed to disk together with its folder. The largest study lay in
+memory (TMPDIR), the others on a disk that other programs used too: flushing is what makes them slower.
 Memory grows with the jobs of the trials that are active: all of them here, in one trial.
 """
 
@@ -148,5 +148,5 @@ _FLEET_END = """
 An actor waits from the end of a job until the driver has sent it the next; each had two. These
 studies lay in memory too: where flushing is slow, a driver is limited to the lower rate under Jobs.
 What else is left out: the network, a shared file system, Ray's own head with so many nodes, and
-proposals (above). Where the product of actors and results per second is too much for one driver, several share the study.
+proposals (above). Where one driver is too slow, several share the study.
 """
