@@ -106,7 +106,7 @@ end.
 _JOBS_END = """
 One driver hands out and commits every job: {slowest:.0f} to {fastest:.0f} per second in these runs.
 Each commit is one file that is flushed to disk together with its folder. The largest study lay in
-memory (TMPDIR), the others on a disk that other programs used too: flushing is what makes them slower.
+memory (TMPDIR), the others on a disk that other programs used too: flushing makes them slower.
 Memory grows with the jobs of the trials that are active: all of them here, in one trial.
 """
 
