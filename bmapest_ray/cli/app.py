@@ -168,6 +168,7 @@ def invert(
 
 @app.command()
 def simulate(
+    context: typer.Context,
     anatomy: AnatomyOption = "mni152",
     subject: SubjectOption = None,
     matrix: MatrixOption = 64,
@@ -191,13 +192,13 @@ def simulate(
     json: JsonOption = False,
 ) -> None:
     """Write the k-space (npz) and the magnitude and phase images (NIfTI) of each contrast."""
-    from bmapest_ray.cli.scene import DataOptions, SceneOptions
+    from bmapest_ray.cli.scene import DataOptions, SceneOptions, options_given
     from bmapest_ray.cli.simulate_command import simulate_command
 
     data = DataOptions(data_engine, data_mixing, data_matrix, data_tissue, data_b0, data_b1)
     scene = SceneOptions(
         anatomy, subject, matrix, fov_mm, where, protocol, mixing, snr, b0, b1, seed,
-        tissue_table, data, coils=coils,
+        tissue_table, data, asked=options_given(context), coils=coils,
     )  # fmt: skip
     simulate_command(scene, out, json)
 

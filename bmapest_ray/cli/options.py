@@ -6,7 +6,11 @@ from typing import Annotated
 import typer
 
 AnatomyOption = Annotated[
-    str, typer.Option(help="mni152, bids:DIR of probability maps, or brainweb:DIR as downloaded.")
+    str,
+    typer.Option(
+        help="mni152, bids:DIR of probability maps, or brainweb:DIR as downloaded; simulate also "
+        "takes mrzero:FILE.json, maps:FILE.npz|FILE.mat|DIR and labels:FILE of BrainWeb."
+    ),
 ]
 SubjectOption = Annotated[
     str | None, typer.Option(help="Subject; needed where the anatomy has several.")

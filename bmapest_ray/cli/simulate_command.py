@@ -11,6 +11,9 @@ from bmapest_ray.cli.output import print_json, stdout_to_stderr
 from bmapest_ray.cli.scene import SceneOptions, output_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from bmapest_ray.study.data import SimulatedData
     from bmapest_ray.study.spec import JobSpec
 
@@ -33,10 +36,15 @@ def _simulate(scene: SceneOptions, out: Path | None) -> dict[str, Any]:
 
     limit_threads(1)
     from bmapest_ray.anatomy.bids_io import write_maps
+    from bmapest_ray.anatomy.phantom_catalog import is_phantom
     from bmapest_ray.study.cache import JobCache
     from bmapest_ray.study.data import simulate_data
     from bmapest_ray.study.plan import one_job
 
+    if is_phantom(scene.anatomy):
+        from bmapest_ray.cli.simulate_phantom import simulate_phantom
+
+        return simulate_phantom(scene, out)
     spec = one_job(scene.study(signal="complex", inversion={"start": "uniform"}))
     folder = output_folder(out, f"simulate-{spec.id[:8]}")
     data = simulate_data(spec, JobCache())
@@ -85,19 +93,33 @@ def write_kspace(data: "SimulatedData", spec: "JobSpec", folder: Path) -> Path:
 
 def write_images(data: "SimulatedData", folder: Path, subject: str) -> Sequence[Path]:
     """Write magnitude and phase (radians) of every contrast and coil as NIfTI."""
+    several = len({channel.coil for channel in data.operator.channels}) > 1
+    names = [
+        channel.image + (f"coil{channel.coil}" if several else "")
+        for channel in data.operator.channels
+    ]
+    return save_complex(data.images.cpu().numpy(), names, data.truth.affine, folder, subject)
+
+
+def save_complex(
+    images: "NDArray[np.complex64]",
+    names: Sequence[str],
+    affine: "NDArray[np.float64]",
+    folder: Path,
+    subject: str,
+) -> list[Path]:
+    """Write magnitude and phase of images `(image, y, x)` as NIfTI."""
+    import numpy as np
+
     from bmapest_ray.anatomy.nifti import save_volume
 
-    images = data.images.cpu()
-    parts = {"mag": images.abs().numpy(), "phase": images.angle().numpy()}
-    several = len({channel.coil for channel in data.operator.channels}) > 1
     anat = folder / f"sub-{subject}" / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     written = []
-    for index, channel in enumerate(data.operator.channels):
-        name = "".join(letter for letter in channel.image if letter.isalnum())
-        coil = f"coil{channel.coil}" if several else ""
-        for part, values in parts.items():
-            path = anat / f"sub-{subject}_acq-{name}{coil}_part-{part}_MRI.nii.gz"
-            save_volume(path, values[index][None], data.truth.affine)
+    for image, name in zip(images, names, strict=True):
+        word = "".join(letter for letter in name if letter.isalnum())
+        for part, values in {"mag": np.abs(image), "phase": np.angle(image)}.items():
+            path = anat / f"sub-{subject}_acq-{word}_part-{part}_MRI.nii.gz"
+            save_volume(path, values[None], affine)
             written.append(path)
     return written

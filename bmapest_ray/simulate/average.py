@@ -118,6 +118,11 @@ class AverageOperator(EncodedOperator):
             workers=self.workers,
         )
 
+    def properties(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return what decides the signal of every voxel, SI units, from maps ``(map, voxel)``."""
+        mixed = mixed_properties(maps, self.table, self.mixing)
+        return {name: values[0] for name, values in mixed.items()}
+
     def _images(self, maps: torch.Tensor) -> torch.Tensor:
         columns_first = maps.to(self.device, self.real_dtype).transpose(-1, -2)
         images = []
@@ -158,8 +163,7 @@ class AverageOperator(EncodedOperator):
         """Return ``(coil, image, ky, kx)`` of a block of columns, ``maps (tissue, x, y)``."""
         shape = maps.shape[1:]
         properties = {
-            name: values[0].view(shape)
-            for name, values in mixed_properties(maps.flatten(1), self.table, self.mixing).items()
+            name: values.view(shape) for name, values in self.properties(maps.flatten(1)).items()
         }
         model = self.models[number]
         heard = self._emitted(number, columns, properties)
