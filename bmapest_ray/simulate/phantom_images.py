@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -9,8 +11,9 @@ from bmapest_ray.anatomy.phantom import NEVER_S, PROPERTIES, STILL_M2_PER_S, Par
 from bmapest_ray.sequence.protocol import Protocol
 from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.exact import CompartmentOperator
-from bmapest_ray.simulate.factory import EngineOptions, Scene
+from bmapest_ray.simulate.factory import EngineOptions
 from bmapest_ray.simulate.grid import VoxelGrid
+from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import TissueTable
@@ -109,7 +112,7 @@ def _of_parts(
 
 
 def _uniform_table(parts: list[Part]) -> TissueTable:
-    columns: dict[str, tuple[float, ...]] = {
+    columns: dict[str, Any] = {
         name: (*(float(part.properties[name]) for part in parts), _BESIDE[name])
         for name in _ROWS[1:]
     }
@@ -120,7 +123,7 @@ def _uniform_table(parts: list[Part]) -> TissueTable:
 def _probing_table(part: Part) -> TissueTable:
     """Return values that stand for all voxels of a part: what states are chosen for."""
     inside = part.density > 0
-    columns: dict[str, tuple[float, ...]] = {}
+    columns: dict[str, Any] = {}
     for name in _ROWS[1:]:
         seen = np.quantile(np.broadcast_to(part.properties[name], inside.shape)[inside], _QUANTILES)
         least = STILL_M2_PER_S if name == "diffusivity_m2_per_s" else _SHORTEST_S
