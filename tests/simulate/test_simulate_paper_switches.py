@@ -77,5 +77,5 @@ def test_mean_graph_loses_lines_where_the_mean_is_nulled() -> None:
 
 
 def test_unknown_probes_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="probes must be one of tissues, mean, mean-of-maps, got 'median'"):
+    with pytest.raises(InvalidInput, match="one of tissues, mean, mean-of-maps, got 'median'"):
         StateAccuracy(probes="median")
