@@ -9,9 +9,14 @@ from numpy.typing import NDArray
 
 from bmapest_ray.anatomy.slices import SliceSpec
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.base.units import mm2_per_s_to_m2_per_s
 
 Map = NDArray[np.float32]
-PROPERTIES = ("t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s", "b0_hz", "b1")
+RELAXATION = ("t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s")
+FIELDS = ("b0_hz", "b1")
+PROPERTIES = (*RELAXATION, *FIELDS)
+ADC_UNIT = mm2_per_s_to_m2_per_s(1e-3)
+"""In which phantoms give diffusion, in m^2/s."""
 NEVER_S = 1e9
 STILL_M2_PER_S = 1e-15
 _USUAL = (NEVER_S, NEVER_S, NEVER_S, STILL_M2_PER_S, 0.0, 1.0)
@@ -44,7 +49,7 @@ class Part:
     @property
     def is_uniform(self) -> bool:
         """Whether one number stands for each property that decides a signal of its own."""
-        return all(isinstance(self.properties[name], float) for name in PROPERTIES[:4])
+        return all(isinstance(self.properties[name], float) for name in RELAXATION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +119,7 @@ class Phantom:
 def make_part(name: str, density: Map, known: dict[str, float | Map]) -> Part:
     """Return a part; what is not known is what changes no signal: no decay, no offset."""
     values = {**dict(zip(PROPERTIES, _USUAL, strict=True)), **known}
-    for key, usual in zip(PROPERTIES[:4], _USUAL[:4], strict=True):
+    for key, usual in zip(RELAXATION, _USUAL, strict=False):
         value = values[key]
         if isinstance(value, np.ndarray):
             values[key] = np.where(np.isfinite(value) & (value > 0), value, 1e-6).astype(np.float32)

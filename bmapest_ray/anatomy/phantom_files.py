@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bmapest_ray.anatomy.brainweb_formats import Grid, read_bytes_volume
 from bmapest_ray.anatomy.nifti import load_volume
-from bmapest_ray.anatomy.phantom import Map, Part, Phantom, make_part
+from bmapest_ray.anatomy.phantom import ADC_UNIT, Map, Part, Phantom, make_part
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 
 _NAMES = {
@@ -25,7 +25,6 @@ _NAMES = {
 }
 _IN_ORDER = ("pd", "t1_s", "t2_s", "b0_hz", "b1")
 """Of the last axis of the one array in MR-zero's .mat phantoms."""
-_ADC_UNIT = 1e-9
 _USUAL_FOV_M = (0.2, 0.2, 8e-3)
 
 
@@ -118,7 +117,7 @@ def _part(maps: dict[str, Map], path: Path) -> Part:
         raise InvalidInput(f"PD of {path} must be finite, got NaN or infinity; fill it with 0")
     values: dict[str, float | Map] = dict(maps)
     if "diffusivity_m2_per_s" in maps:
-        values["diffusivity_m2_per_s"] = maps["diffusivity_m2_per_s"] * np.float32(_ADC_UNIT)
+        values["diffusivity_m2_per_s"] = maps["diffusivity_m2_per_s"] * np.float32(ADC_UNIT)
     for name, array in maps.items():
         if array.shape != density.shape:
             raise InvalidInput(
@@ -173,7 +172,7 @@ def read_labels(path: Path, grid: Grid) -> Phantom:
     for name, (numbers, (pd, t1, t2, t2dash, adc)) in _CLASSES.items():
         density = np.float32(pd) * np.isin(labels, numbers)
         values: dict[str, float | Map] = {
-            "t1_s": t1, "t2_s": t2, "t2dash_s": t2dash, "diffusivity_m2_per_s": adc * _ADC_UNIT,
+            "t1_s": t1, "t2_s": t2, "t2dash_s": t2dash, "diffusivity_m2_per_s": adc * ADC_UNIT,
         }  # fmt: skip
         parts.append(make_part(name, density.astype(np.float32), values))
     affine = np.diag([*volume.grid.spacing_mm, 1.0])

@@ -20,14 +20,13 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-from bmapest_ray.anatomy.phantom import Map, Part, Phantom, make_part
+from bmapest_ray.anatomy.phantom import ADC_UNIT, Map, Part, Phantom, make_part
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 
 _REFERENCE = re.compile(r"(?P<file>.+?)\[(?P<index>\d+)\]")
 _KEYS = {"T1": "t1_s", "T2": "t2_s", "T2'": "t2dash_s", "ADC": "diffusivity_m2_per_s",
          "dB0": "b0_hz", "B1+": "b1"}  # fmt: skip
 _UNITS = {"T1": "s", "T2": "s", "T2'": "s", "ADC": "10^-3 mm^2/s", "dB0": "Hz", "B1+": "rel"}
-_ADC_UNIT = 1e-9
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
@@ -82,7 +81,7 @@ class _Reader:
             if given is not None:
                 values[own] = self._value(f"{key} of {name}", given)
         if "diffusivity_m2_per_s" in values:
-            values["diffusivity_m2_per_s"] = values["diffusivity_m2_per_s"] * _ADC_UNIT
+            values["diffusivity_m2_per_s"] = values["diffusivity_m2_per_s"] * ADC_UNIT
         return make_part(name, self._map(tissue["density"]), values)
 
     def _value(self, what: str, given: Any) -> float | Map:  # noqa: ANN401 - from JSON

@@ -61,7 +61,7 @@ def simulate_phantom(scene: SceneOptions, out: Path | None) -> dict[str, Any]:
 
 def _fields(scene: SceneOptions, phantom: Phantom) -> Fields | None:
     """Return analytic fields where asked for; a phantom has its own otherwise."""
-    from bmapest_ray.tissue.fields import B0_SHIFT_HZ, B1_SCALE, Fields, analytic_shapes
+    from bmapest_ray.tissue.fields import analytic_fields
 
     asked = {name: getattr(scene, name) if name in scene.asked else _OWN for name in ("b0", "b1")}
     if set(asked.values()) == {_OWN}:
@@ -71,8 +71,7 @@ def _fields(scene: SceneOptions, phantom: Phantom) -> Fields | None:
             "a phantom brings its own fields, both can be replaced by --b0 analytic --b1 analytic, "
             f"got {asked}; leave them out"
         )
-    b0_hz, b1 = analytic_shapes(phantom.density.shape[-1])
-    return Fields(b0_hz + B0_SHIFT_HZ, b1 * B1_SCALE)
+    return analytic_fields(phantom.density.shape[-1])
 
 
 def _noisy(clean: Tensor, scene: SceneOptions) -> tuple[Tensor, float]:

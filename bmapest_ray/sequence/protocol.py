@@ -57,6 +57,16 @@ class StateAccuracy:
                     f"{key} must be in [0, 1), got {getattr(self, key)}; 1e-4 is the default"
                 )
 
+    @property
+    def is_for_mean(self) -> bool:
+        """Whether states are chosen for a mean tissue alone."""
+        return self.probes != "tissues"
+
+    @property
+    def follows_maps(self) -> bool:
+        """Whether that is the mean of the maps which are simulated."""
+        return self.probes == "mean-of-maps"
+
 
 @dataclass(frozen=True)
 class Contrast:

@@ -22,13 +22,11 @@ from bmapest_ray.simulate.propagate import Propagator, SpinParameters
 from bmapest_ray.simulate.reconstruct import images_of, kspace_of
 from bmapest_ray.simulate.voxels import precession
 from bmapest_ray.tissue.fields import Fields
-from bmapest_ray.tissue.properties import mixed_properties
+from bmapest_ray.tissue.properties import PROPERTIES
 from bmapest_ray.tissue.table import TissueTable
 
 _TOLERANCE = 1e-5
 """Of the interpolation in b."""
-
-_PROPERTIES = ("pd", "t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s")
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class CoarseAverageOperator(AverageOperator):
             return super().vjp(fractions, images)
         at = self._remembered(fractions.reshape(fractions.shape[-3:]))
         split = images.reshape(at.images.shape).to(self.device, self.dtype)
-        slopes = {name: torch.zeros_like(at.properties["pd"]) for name in _PROPERTIES}
+        slopes = {name: torch.zeros_like(at.properties["pd"]) for name in PROPERTIES}
         start = 0
         for chain, heard in zip(self._chains, at.heard, strict=True):
             stop = start + chain.encoder.n_images * self.n_coils
@@ -109,9 +107,9 @@ class CoarseAverageOperator(AverageOperator):
             start = stop
         with torch.enable_grad():
             point = at.maps.clone().requires_grad_()
-            mixed = self._properties(point, at.box)
+            mixed = self._properties_in(point, at.box)
             (gradient,) = torch.autograd.grad(
-                [mixed[name] for name in _PROPERTIES], point, [slopes[name] for name in _PROPERTIES]
+                [mixed[name] for name in PROPERTIES], point, [slopes[name] for name in PROPERTIES]
             )
         return gradient.reshape(fractions.shape)
 
@@ -125,7 +123,7 @@ class CoarseAverageOperator(AverageOperator):
 
     def _simulated(self, maps: torch.Tensor) -> _Simulation:
         box = _filled(maps.transpose(-1, -2))
-        properties = self._properties(maps, box)
+        properties = self._properties_in(maps, box)
         heard, images = [], []
         for chain in self._chains:
             kept, kspace = chain.simulate(properties, box)
@@ -133,11 +131,11 @@ class CoarseAverageOperator(AverageOperator):
             images.append(images_of(kspace).transpose(0, 1).flatten(0, 1))
         return _Simulation(maps, box, properties, tuple(heard), torch.cat(images))
 
-    def _properties(self, maps: torch.Tensor, box: Box) -> dict[str, torch.Tensor]:
+    def _properties_in(self, maps: torch.Tensor, box: Box) -> dict[str, torch.Tensor]:
         """Return the properties ``(x, y)`` of the voxels in a box of ``maps (tissue, y, x)``."""
         inside = maps.transpose(-1, -2)[:, box[0], box[1]]
-        mixed = mixed_properties(inside.flatten(1), self.table, self.mixing)
-        return {name: values[0].view(inside.shape[1:]) for name, values in mixed.items()}
+        found = self.properties(inside.flatten(1))
+        return {name: values.view(inside.shape[1:]) for name, values in found.items()}
 
 
 class _CoarseChain:

@@ -6,8 +6,8 @@ the same lines only where their mean tissues agree.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 
@@ -35,9 +35,8 @@ class FollowingOperator:
     is_linear = False
 
     def __init__(self, make: Callable[[Shares], AverageOperator], head: torch.Tensor) -> None:
-        self._make = make
+        self._of = lru_cache(_KEPT)(make)
         self._head = head
-        self._made: OrderedDict[Shares, AverageOperator] = OrderedDict()
         first = self._of(HEAD_SHARES)
         self.channels, self.matrix, self.tissues = first.channels, first.matrix, first.tissues
         self.device, self.dtype = first.device, first.dtype
@@ -71,11 +70,3 @@ class FollowingOperator:
         inside = maps.detach()[:, self._head.to(maps.device)].double()
         shares = [round(float(mean) / _STEP) * _STEP for mean in inside.mean(dim=1)]
         return self._of(tuple(shares))
-
-    def _of(self, shares: Shares) -> AverageOperator:
-        if shares not in self._made:
-            self._made[shares] = self._make(shares)
-        self._made.move_to_end(shares)
-        while len(self._made) > _KEPT:
-            self._made.popitem(last=False)
-        return self._made[shares]

@@ -88,8 +88,7 @@ def _plan(
     shares: Shares,
 ) -> Plan:
     events = event_table(chain, scanner, acquisition.matrix, acquisition.fov_m)
-    mean_only = accuracy.probes != "tissues"
-    probes = make_probes(table, mixing, b1_range, mean_of=shares if mean_only else None)
+    probes = make_probes(table, mixing, b1_range, mean_of=shares if accuracy.is_for_mean else None)
     nyquist = mrzero.nyquist_per_m(grid.matrix, grid.fov_m).double().numpy()
     return make_plan(events, probes, accuracy, nyquist)
 

@@ -24,7 +24,7 @@ def compact(
         keep = stage.latent.max(axis=1) >= accuracy.min_latent_signal * strongest
         keep[0] = True
         fid = stage.children[Transition.Z_TO_PLUS][0]
-        if accuracy.probes != "tissues":
+        if accuracy.is_for_mean:
             fid = -1  # MR-zero's mean graph loses the lines where the mean tissue is nulled
         if rep.adc.any() and fid >= 0:
             keep[fid] = True
@@ -82,7 +82,7 @@ def _heard(
     if fid >= 0:
         loud[fid] = loudest[fid] > 0
     heard: Ints = np.flatnonzero(loud[keep]) - n_z
-    if not heard.size and accuracy.probes == "tissues":
+    if not heard.size and not accuracy.is_for_mean:
         msg = (
             "every ADC line must have a state that emits, got a readout without signal after a "
             f"pulse of {np.rad2deg(rep.angle_rad):.3g} degrees; lower min_emitted_signal or check "

@@ -31,7 +31,7 @@ _TEST_VOXELS = 128
 _MAX_RANK = 96
 _MANY_COLUMNS = 512
 _OVERSAMPLING = 32
-_BLOCK_VOXELS = 4096
+_BLOCK_VOXELS = 512
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class FactorBuilder:
         blocks = torch.zeros((tissues, tissues, matrix * matrix), dtype=torch.float64)
         for image in range(len(self.model.table.images)):
             rows = group_rows(self.model, image)
-            for voxels in torch.split(torch.arange(matrix * matrix), _BLOCK_VOXELS // 8):
+            for voxels in torch.split(torch.arange(matrix * matrix), _BLOCK_VOXELS):
                 seen = rows.scaled(self._columns(rows, voxels)).view(-1, tissues, len(voxels))
                 blocks[..., voxels] += torch.einsum("stv,suv->tuv", seen.conj(), seen).real
         blocks *= (self.model.table.matrix / matrix) ** 4  # finer voxels are smaller

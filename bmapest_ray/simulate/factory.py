@@ -166,7 +166,7 @@ def _operator(
 ) -> AnyOperator:
     if engine is Engine.LOWRANK:
         return _lowrank(scene, options, cache)
-    follows = scene.protocol.accuracy.probes == "mean-of-maps" and not scene.mixing.is_linear
+    follows = scene.protocol.accuracy.follows_maps and not scene.mixing.is_linear
     if follows and engine is not Engine.REFERENCE:
         return _following(scene, options)
     models = tuple(scene.model(chain) for chain in scene.protocol.chains)
@@ -196,7 +196,7 @@ def _following(scene: Scene, options: EngineOptions) -> FollowingOperator:
 
 def _average(scene: Scene, options: EngineOptions, shares: Shares = HEAD_SHARES) -> AverageOperator:
     average: Callable[..., AverageOperator] = partial(AverageOperator, workers=options.workers)
-    if scene.protocol.accuracy.probes != "tissues":
+    if scene.protocol.accuracy.is_for_mean:
         average = CoarseAverageOperator
     return average(
         tuple(scene.model(chain, shares) for chain in scene.protocol.chains),

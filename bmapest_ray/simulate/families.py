@@ -99,6 +99,7 @@ class FamilyEncoder(Encoder):
         self.families = families
         self._weights = [torch.as_tensor(family.weights).to(device, dtype) for family in families]
         self._members = [torch.as_tensor(family.hearings, device=device) for family in families]
+        self._family_targets = [self._targets_of(family) for family in families]
 
     @property
     def waves_along_y(self) -> torch.Tensor:
@@ -129,7 +130,7 @@ class FamilyEncoder(Encoder):
         for number, side in enumerate(sides):
             contracted = torch.bmm(self._of_family(left, number), _by_column(side))
             values = self._samples(contracted * self.voxel_weight, number, columns, coils)
-            kspace = kspace.index_add(1, self._targets_of(number), values.flatten(1))
+            kspace = kspace.index_add(1, self._family_targets[number], values.flatten(1))
         counted = kspace / self._counts.clamp(min=1)
         return counted.view(coils, self.n_images, matrix, matrix)
 
@@ -150,7 +151,7 @@ class FamilyEncoder(Encoder):
         flat = kspace.flatten(1) * (self.voxel_weight / self._counts.clamp(min=1))
         to_left, to_sides = torch.empty_like(left), []
         for number, side in enumerate(sides):
-            back = self._lines_of(flat[:, self._targets_of(number)], number, columns)
+            back = self._lines_of(flat[:, self._family_targets[number]], number, columns)
             of_left = torch.bmm(back, _by_column(side).mH)
             if len(of_left[0]) == len(left):  # one family: then in order, and no copy
                 to_left = of_left.transpose(0, 1)
@@ -166,9 +167,8 @@ class FamilyEncoder(Encoder):
         whole = len(members) == len(left)  # then in order
         return (left if whole else left[members]).transpose(0, 1)
 
-    def _targets_of(self, number: int) -> torch.Tensor:
+    def _targets_of(self, family: Family) -> torch.Tensor:
         """Return where the samples of a family belong in flat k-space."""
-        family = self.families[number]
         readout = torch.as_tensor(self.hearings.readout[family.hearings], device=self.device)
         samples = len(self.hearings.traces[family.trace].kx_per_m)
         return self._rows[readout][:, :samples].flatten()

@@ -22,13 +22,12 @@ from bmapest_ray.simulate.rows import ImageRows, RowGroup, group_rows, half_samp
 from bmapest_ray.simulate.voxels import decay, precession
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
-from bmapest_ray.tissue.properties import mixed_properties
+from bmapest_ray.tissue.properties import PROPERTIES, mixed_properties
 from bmapest_ray.tissue.table import TissueTable
 
 _BASIS_VOXELS = 160
 _TEST_VOXELS = 96
 _SAVED_PER_STATE = 4
-_PROPERTIES = ("pd", "t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s")
 
 
 _Factors = tuple[list[ImageFactors], list[ImageFactors]]
@@ -90,9 +89,9 @@ class AveragedChain:
             # backwards, since torch's forward mode is not safe among threads
             along = {
                 name: torch.autograd.grad(mixed[name].sum(), unknowns, retain_graph=True)[0]
-                for name in _PROPERTIES
+                for name in PROPERTIES
             }
-        return {name: mixed[name][0].detach() for name in _PROPERTIES}, along
+        return {name: mixed[name][0].detach() for name in PROPERTIES}, along
 
     def _image_slopes(
         self,
@@ -103,7 +102,7 @@ class AveragedChain:
         dual: torch.Tensor | None,
     ) -> dict[str, torch.Tensor]:
         """Return the slopes of rows (projected on ``dual``) to every property of a voxel."""
-        collected: dict[str, list[torch.Tensor]] = {name: [] for name in _PROPERTIES}
+        collected: dict[str, list[torch.Tensor]] = {name: [] for name in PROPERTIES}
         for group, span in zip(rows.groups, rows.spans, strict=True):
             basis = None if dual is None else dual[span].conj().T
             for name, slope in self._group_slopes(group, heard, at, voxels):

@@ -97,7 +97,8 @@ class LowRankOperator(Linear):
         batch = fractions.shape[:-3]
         flat = fractions.to(self.device, self.real_dtype).reshape(-1, self.tissues, self.matrix**2)
         passes = self._passes(fractions)
-        images = torch.cat(self._map(lambda share: self._images(flat, share, passes), passes), 1)
+        parts = self._map(lambda share: self._images(flat, share, passes), passes)
+        images = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return images.reshape(*batch, len(self.channels), self.matrix, self.matrix)
 
     def _images(self, flat: torch.Tensor, share: Share, passes: Passes) -> torch.Tensor:

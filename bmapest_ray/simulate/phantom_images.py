@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmapest_ray.anatomy.phantom import NEVER_S, PROPERTIES, STILL_M2_PER_S, Part, Phantom
+from bmapest_ray.anatomy.phantom import FIELDS, NEVER_S, STILL_M2_PER_S, Part, Phantom
 from bmapest_ray.sequence.protocol import Protocol
 from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.exact import CompartmentOperator
@@ -16,9 +16,9 @@ from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
+from bmapest_ray.tissue.properties import PROPERTIES
 from bmapest_ray.tissue.table import TissueTable
 
-_ROWS = ("pd", *PROPERTIES[:4])
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BESIDE = {"t1_s": 4.0, "t2_s": 1.5, "t2dash_s": 0.06, "diffusivity_m2_per_s": 3e-9}
 """Water of no density that goes along: what a tissue at its null emits is not enough to follow."""
@@ -30,7 +30,7 @@ class _MappedOperator(AverageOperator):
     """Maps of PD, T1, T2, T2' and D, in this order, to images; the tissue table only probes."""
 
     def properties(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-        return dict(zip(_ROWS, maps, strict=True))
+        return dict(zip(PROPERTIES, maps, strict=True))
 
 
 def phantom_images(
@@ -74,7 +74,7 @@ def _groups(phantom: Phantom, *, together: bool) -> list[list[Part]]:
     """Return parts that are simulated in one go: uniform ones that share their fields."""
     groups: dict[tuple[object, ...], list[Part]] = {}
     for number, part in enumerate(phantom.parts):
-        own = [part.properties[name] for name in PROPERTIES[4:]]
+        own = [part.properties[name] for name in FIELDS]
         shared = part.is_uniform and (together or all(isinstance(v, float) for v in own))
         key = (*([] if together else own),) if shared else (number, "alone")
         groups.setdefault(key, []).append(part)
@@ -103,10 +103,10 @@ def _of_parts(
         operator = CompartmentOperator(models, table, fields, dtype=dtype)
         return operator.forward(torch.cat([density, none]))
     held = parts[0].properties
-    rows = [np.broadcast_to(held[name], parts[0].density.shape)[0] for name in _ROWS[1:]]
+    rows = [np.broadcast_to(held[name], parts[0].density.shape)[0] for name in PROPERTIES[1:]]
     maps = torch.cat([density, torch.from_numpy(np.stack(rows).astype(np.float32))])
     mapped = _MappedOperator(models, table, fields, mixing=mixing, dtype=dtype)
-    mapped.tissues = len(_ROWS)
+    mapped.tissues = len(PROPERTIES)
     with torch.no_grad():
         return mapped.forward(maps)
 
@@ -114,7 +114,7 @@ def _of_parts(
 def _uniform_table(parts: list[Part]) -> TissueTable:
     columns: dict[str, Any] = {
         name: (*(float(part.properties[name]) for part in parts), _BESIDE[name])
-        for name in _ROWS[1:]
+        for name in PROPERTIES[1:]
     }
     names = (*(part.name for part in parts), "beside")
     return TissueTable(names, (1.0,) * len(names), source="phantom", **columns)
@@ -124,7 +124,7 @@ def _probing_table(part: Part) -> TissueTable:
     """Return values that stand for all voxels of a part: what states are chosen for."""
     inside = part.density > 0
     columns: dict[str, Any] = {}
-    for name in _ROWS[1:]:
+    for name in PROPERTIES[1:]:
         seen = np.quantile(np.broadcast_to(part.properties[name], inside.shape)[inside], _QUANTILES)
         least = STILL_M2_PER_S if name == "diffusivity_m2_per_s" else _SHORTEST_S
         columns[name] = (*np.clip(seen, least, _LARGEST[name]).tolist(), _BESIDE[name])

@@ -127,7 +127,7 @@ class JobCache:
             model.tolerance,
             model.sequence_fov_m,
             model.voxel_fov_m,
-            maps.digest if protocol.accuracy.probes == "mean-of-maps" else None,
+            maps.digest if protocol.accuracy.follows_maps else None,
         )
         return self._operators.get(
             key, lambda: self._build(protocol, model, fields, maps.head, matrix, fov_m)

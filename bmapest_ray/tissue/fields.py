@@ -118,6 +118,12 @@ def analytic_shapes(matrix: int, z: float = 0.0) -> tuple[torch.Tensor, torch.Te
     return b0_hz, b1
 
 
+def analytic_fields(matrix: int) -> Fields:
+    """Return the analytic B0 and B1, the same for every object, one uniform coil."""
+    b0_hz, b1 = analytic_shapes(matrix)
+    return Fields(b0_hz=b0_hz + B0_SHIFT_HZ, b1=b1 * B1_SCALE)
+
+
 def analytic_coils(n_coils: int, matrix: int) -> torch.Tensor:
     """Return smooth complex receive sensitivities of ``n_coils`` loops around the head.
 
@@ -179,8 +185,8 @@ def _field(
     if choice == "none":
         return torch.full((maps.matrix, maps.matrix), neutral, dtype=torch.float64)
     if choice == "analytic":
-        b0_hz, b1 = analytic_shapes(maps.matrix)
-        return b0_hz + B0_SHIFT_HZ if kind == "hz" else b1 * B1_SCALE
+        fields = analytic_fields(maps.matrix)
+        return fields.b0_hz if kind == "hz" else fields.b1
     if choice == "paper":
         return _paper_field(kind, maps)
     if not Path(choice).suffix:

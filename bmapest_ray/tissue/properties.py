@@ -10,6 +10,9 @@ from bmapest_ray.tissue.table import TissueTable
 _FLOOR = 1e-6
 _RELAXATION = ("t1_s", "t2_s", "t2dash_s", "diffusivity_m2_per_s")
 
+PROPERTIES = ("pd", *_RELAXATION)
+"""What decides the signal of a voxel, beside the fields."""
+
 
 def mixed_properties(
     fractions: torch.Tensor, table: TissueTable, mixing: Mixing
