@@ -18,12 +18,13 @@ MOST_DRAWN = 5
 
 def show_study(evidence: "Evidence", tracker: "MlflowTracker | None") -> None:
     """Write a study's report, and give MLflow the rest of what there is to see."""
-    from bmapest_ray.report.html import write_report
+    from bmapest_ray.report.html import sentence, write_report
 
     directory = evidence.result.study.directory
     reports = write_report(evidence, directory)
     if tracker is None:
         return
+    tracker.conclude(evidence.result, sentence(evidence))
     viewer = save_best_viewer(evidence, directory / VIEWER_NAME)
     for path in (*reports, *([viewer] if viewer else [])):
         tracker.attach(path)

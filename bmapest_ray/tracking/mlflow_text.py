@@ -122,13 +122,14 @@ def split_of(config: Mapping[str, Any], stage: Stage) -> str:
     return named if isinstance(named, str) else "report"
 
 
-def study_note(study: StudyInfo, result: StudyResult | None = None) -> str:
-    """Return the Markdown that the MLflow UI shows on top of a study's run."""
-    lines = [
-        f"# {study.name}",
-        "",
-        f"**Question.** {study.question}",
-        "",
+def study_note(study: StudyInfo, result: StudyResult | None = None, answer: str = "") -> str:
+    """Return the Markdown that the MLflow UI shows with a study's run.
+
+    The UI folds it after its first lines, so the question and the `answer`, a sentence, lead.
+    """
+    lines = [f"**Question.** {study.question}", ""]
+    lines += [f"**Answer.** {answer}", ""] if answer else []
+    lines += [
         "This run holds the study; the trials are nested in it, one per protocol and configuration,"
         " and the jobs in those, one per subject, slice and noise draw. Compare the trials tagged"
         " `stage = report` to compare protocols; metrics are named `score/tissue`. A reported trial"
@@ -146,7 +147,7 @@ def study_note(study: StudyInfo, result: StudyResult | None = None) -> str:
 def result_table(result: StudyResult) -> list[str]:
     """Return a study's answer as a Markdown table."""
     lines = [
-        f"**Answer.** Objective: {result.objective}. n = {result.n_subjects}"
+        f"Objective: {result.objective}. n = {result.n_subjects}"
         + (": no test." if result.n_subjects < 2 else "."),
         "",
         "| protocol | objective | scan time |",

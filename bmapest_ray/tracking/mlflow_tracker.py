@@ -129,6 +129,10 @@ class MlflowTracker:
         """Keep a file or all files of a folder, e.g. a report, with the study's run."""
         self._writer.put(lambda: self._attach(path, folder))
 
+    def conclude(self, result: StudyResult, answer: str) -> None:
+        """Put the answer, a sentence, on top of the study's note."""
+        self._writer.put(lambda: self._conclude(result, answer))
+
     def show(self, shown: Shown, job: JobRecord) -> None:
         """Keep how the fit of a reported job went with its trial's run."""
         self._writer.put(lambda: self._show(shown, job))
@@ -255,6 +259,10 @@ class MlflowTracker:
         if runs.client.get_run(run).data.tags.get(SHOWN) != mark:
             log_shown(runs.client, run, shown, job, self._study.directory)
             runs.client.set_tag(run, SHOWN, mark)
+
+    def _conclude(self, result: StudyResult, answer: str) -> None:
+        note = study_note(result.study, result, answer)
+        self._open_runs().client.set_tag(self._study_run(), NOTE, note)
 
     def _close_study(self, result: StudyResult) -> None:
         runs, run = self._open_runs(), self._study_run()

@@ -170,6 +170,7 @@ def test_a_shown_fit_has_a_slider_over_iterations_and_its_deviations(study_dir: 
     for _ in range(2):  # telling it again changes nothing
         tracker.show(shown, job)
         tracker.attach(study_dir / "played", "protocols/t1inv")
+        tracker.conclude(make_result(study), "x is ahead of y by 2 dB.")
     tracker.close()
     assert tracker.problem == ""
     client = open_client(default_uri(study_dir))
@@ -177,6 +178,8 @@ def test_a_shown_fit_has_a_slider_over_iterations_and_its_deviations(study_dir: 
     images = [item.path for item in client.list_artifacts(run.info.run_id, "images")]
     steps = [path for path in images if "iterations" in path and path.endswith(".png")]
     assert len(steps) == 2
+    note = root.data.tags["mlflow.note.content"]
+    assert note.splitlines()[2] == "**Answer.** x is ahead of y by 2 dB."  # the UI folds the rest
     assert sorted(re.findall(r"step\W(\d+)", " ".join(steps))) == ["0", "4"]
     assert "deviations.png" in [item.path for item in client.list_artifacts(run.info.run_id)]
     played = [item.path for item in client.list_artifacts(root.info.run_id, "protocols/t1inv")]
