@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PROTOCOLS, SNR, OFF = ("se_t1w", "tse_t2w"), 50.0, 0.05  # few spins cannot show RF spoiling
-MATRIX, FINE, FOV_MM, SLICE = 48, 96, 216.0, "below-top:75"
+MATRIX, FINE, FOV_MM, SLICE = 64, 128, 216.0, "below-top:75"
 IGNORED = ("bias", "b1", "t1", "t2", "pd", "offset")
 
 
@@ -84,10 +84,12 @@ def fit_independent(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
 
 def independent_text(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Write the section of the table."""
+    from bmapest_ray.scan.independent import SPINS
+
     yield (
         "## Images by another simulator\n\nThe slice `" + SLICE + "` of report subjects, "
         f"played by MR-zero's isochromats as {' and '.join(f'`{p}`' for p in PROTOCOLS)}, "
-        f"{MATRIX} x {MATRIX} from a phantom of {FINE} x {FINE} voxels and 8 spins in "
+        f"{MATRIX} x {MATRIX} from a phantom of {FINE} x {FINE} voxels and {SPINS} spins in "
         "every tissue of each; analytic B0 and B1, T1, T2 and PD of every tissue 5 % up or "
         "down, no T2' and no diffusion; a coil "
         f"beside the head, an unknown scale, SNR {SNR:g}. The fit that ignores them still fits the "

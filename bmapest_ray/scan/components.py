@@ -1,6 +1,7 @@
 """Prior over the mixtures a voxel may hold: a few Gaussians on the faces of the simplex.
 
-A voxel is pure (a vertex), shared by two tissues (an edge), by three (the inside), or partly empty.
+A voxel is pure (a vertex), shared by two tissues (an edge), by three (the inside), or partly empty
+with one tissue or two.
 Each component is a point of a lattice with a small Gaussian spread inside its own face, so that
 together they cover every mixture, and given a component all posteriors have closed forms.
 """
@@ -15,7 +16,8 @@ from torch import Tensor
 
 STEP = 0.2
 _SPREAD = 0.1
-_SHARES = {"pure": 0.6, "two": 0.33, "three": 0.03, "void": 0.02, "rim": 0.02}
+_RIM_STEP = 0.25
+_SHARES = {"pure": 0.6, "two": 0.33, "three": 0.03, "void": 0.02, "rim": 0.01, "rim of two": 0.01}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,11 @@ def simplex_components(tissues: int = 3) -> Components:
             points = inner[:, None] * pure[i] + (1 - inner)[:, None] * pure[j]
             groups.append(("two", points, _along([pure[i] - pure[j]])))
     groups += [("rim", inner[:, None] * pure[i], _along([pure[i]])) for i in range(tissues)]
+    rims = _rims()
+    for i in range(tissues):
+        for j in range(i):
+            points = rims[:, :1] * pure[i] + rims[:, 1:] * pure[j]
+            groups.append(("rim of two", points, _along([pure[i], pure[j]])))
     groups.append(("three", _inside(tissues), _along([pure[0] - pure[1], pure[0] - pure[2]])))
     points = torch.cat([points for _, points, _ in groups])
     ends = list(accumulate(len(points) for _, points, _ in groups))
@@ -71,6 +78,13 @@ def _along(directions: list[Tensor]) -> Tensor:
     basis, _ = torch.linalg.qr(torch.stack(directions, dim=1))
     scaled: Tensor = basis * (_SPREAD * max(float(d.norm()) for d in directions))
     return scaled
+
+
+def _rims() -> Tensor:
+    """Return shares of two tissues that leave some of a voxel empty."""
+    parts = round(1 / _RIM_STEP)
+    shares = [(i, j) for i in range(1, parts) for j in range(1, parts - i)]
+    return torch.tensor(shares, dtype=torch.float32) * _RIM_STEP
 
 
 def _inside(tissues: int) -> Tensor:

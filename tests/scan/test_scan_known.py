@@ -11,11 +11,12 @@ from bmapest_ray.anatomy.volume import AnatomyVolume
 from bmapest_ray.scan.coverage import Checked, gains, tissue_values
 from bmapest_ray.scan.estimate import ScanFit
 from bmapest_ray.scan.estimation import NuisanceFit
-from bmapest_ray.scan.independent import even_seed, off_values, still
+from bmapest_ray.scan.independent import off_values, spin_places, still
 from bmapest_ray.scan.nuisances import BIAS_DEGREE, Layout, SignalModel, polynomials
 from bmapest_ray.scan.synthetic import coil_beside, known_scan, padded_planes
 from bmapest_ray.scan.tissue_mixture import gaussian_mixture
 from bmapest_ray.scan.voxels import NoiseLevel
+from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.tissue.table import PAPER_3T
 
 SHAPE = (3, 20, 16)
@@ -68,16 +69,16 @@ def test_tissue_values_are_off_by_a_share_each() -> None:
     assert off_values(PAPER_3T, 0.05, "38").logs.tolist() != off.logs.tolist()
 
 
-def test_the_seed_is_the_one_whose_spins_cancel() -> None:
-    moments = torch.tensor([[500.0, 0.0, 0.0], [0.0, 0.0, 500.0]])
-    box = torch.tensor([2e-3, 2e-3, 8e-3])
-
-    def left(seed: int) -> float:
-        drawn = torch.rand(8, 3, generator=torch.Generator().manual_seed(seed))
-        turns = 2 * torch.pi * ((drawn - 0.5) * box) @ moments.T
-        return float(torch.polar(torch.ones_like(turns), turns).mean(0).abs().max())
-
-    assert left(even_seed(moments, 2e-3, 8)) < 0.1 < np.median([left(s) for s in range(50)])
+def test_spins_of_two_by_two_voxels_cancel_under_every_turn_of_the_spoiler() -> None:
+    places = spin_places(VoxelGrid(8, 0.016), 4)
+    assert (
+        float((places[:, :, :2].mean(0) - VoxelGrid(8, 0.016).positions_m()[:, :2]).abs().max())
+        < 1e-12
+    )
+    block = places.view(4, 4, 2, 4, 2, 3)[:, 1, :, 2, :, 2].flatten()
+    for turns in range(1, 16):
+        wound = 2 * torch.pi * 500.0 * turns * block
+        assert abs(torch.polar(torch.ones_like(wound), wound).mean()) < 1e-9
 
 
 def fit_of(vector: torch.Tensor, spread: float) -> ScanFit:
