@@ -10,7 +10,7 @@ from typing import Any
 
 from bmapest_ray.base.errors import require_choice
 from bmapest_ray.cli.held import Held
-from bmapest_ray.cli.real_independent import fit_independent, independent_text
+from bmapest_ray.cli.real_independent import fit_independent, independent_text, measured
 from bmapest_ray.cli.real_template import template_rows, template_text, write_picture
 from bmapest_ray.cli.real_tune import best_mixture, write_tuning
 from bmapest_ray.cli.real_volume import fit_volume, volume_text
@@ -70,19 +70,28 @@ class RealBench:
         else:
             fit = fit_independent if part == "independent" else fit_volume
             for subject in chosen:
-                self._held.get(f"{part} {subject}", partial(fit, self.cohort, subject, self.work))
+                key = self._start(part) + subject
+                self._held.get(key, partial(fit, self.cohort, subject, self.work))
 
     def _template(self) -> dict[str, dict[str, Any]]:
         mixture = best_mixture(self._tuning)
-        return template_rows(self.cohort, self.protocol, mixture, self._held, self.work)
+        start = self._start("template")
+        return template_rows(self.cohort, self.protocol, mixture, self._held, start, self.work)
+
+    def _start(self, part: str) -> str:
+        """Return how keys start of what this version measures; other rows are left alone."""
+        from bmapest_ray.scan.settings import RULES
+
+        what = f"{measured()} " if part == "independent" else ""
+        return f"{part} rules {RULES} {what}"
 
     def _text(self) -> Iterator[str]:
         yield "# Real scans\n\nWritten by `bmapest bench real --cohort bids:DIR`.\n\n"
-        if self._held.keys("template "):
+        if self._held.keys(self._start("template")):
             yield from template_text(self._template(), self.protocol)
-        for name, text in (("independent ", independent_text), ("volume ", volume_text)):
+        for name, text in (("independent", independent_text), ("volume", volume_text)):
             rows: list[dict[str, Any]] = [
-                self._held.get(key, dict) for key in self._held.keys(name)
+                self._held.get(key, dict) for key in self._held.keys(self._start(name))
             ]
             if rows:
                 yield from text(rows)

@@ -11,9 +11,16 @@ from bmapest_ray.base.tissues import TISSUES
 if TYPE_CHECKING:
     import numpy as np
 
-PROTOCOLS, SNR, OFF = ("se_t1w", "tse_t2w"), 50.0, 0.05  # few spins cannot show RF spoiling
+PROTOCOLS, SNR, OFF = ("se_t1w", "tse_t2w", "se_pdw"), 50.0, 0.05  # few spins: no RF spoiling
 MATRIX, FINE, FOV_MM, SLICE = 64, 128, 216.0, "below-top:75"
 IGNORED = ("bias", "b1", "t1", "t2", "pd", "offset")
+
+
+def measured() -> str:
+    """Return in a few words what decides a row beside the subject and the rules of the fit."""
+    from bmapest_ray.scan.independent import SPINS
+
+    return f"{'+'.join(PROTOCOLS)} {SLICE} {MATRIX}/{FINE} spins {SPINS} SNR {SNR:g} off {OFF:g}"
 
 
 def isochromats_of(anatomy: str, subject: str, protocol: str, work: Path) -> np.ndarray:
@@ -22,11 +29,11 @@ def isochromats_of(anatomy: str, subject: str, protocol: str, work: Path) -> np.
 
     from bmapest_ray.anatomy.catalog import open_anatomy
     from bmapest_ray.anatomy.slices import SliceSpec, extract_slice
-    from bmapest_ray.scan.independent import isochromat_images, off_values, still
+    from bmapest_ray.scan.independent import SPINS, isochromat_images, off_values, still
     from bmapest_ray.sequence.parse import parse_protocol
     from bmapest_ray.tissue.table import PAPER_3T
 
-    path = work / f"isochromats-{subject}-{protocol}-{MATRIX}-{FINE}.npy"
+    path = work / f"isochromats-{subject}-{protocol}-{MATRIX}-{FINE}-{SPINS}.npy"
     if not path.is_file():
         volume = open_anatomy(anatomy).volume(subject)
         fine = extract_slice(volume, SliceSpec.parse(SLICE), FINE, FOV_MM)
@@ -88,10 +95,10 @@ def independent_text(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
     yield (
         "## Images by another simulator\n\nThe slice `" + SLICE + "` of report subjects, "
-        f"played by MR-zero's isochromats as {' and '.join(f'`{p}`' for p in PROTOCOLS)}, "
-        f"{MATRIX} x {MATRIX} from a phantom of {FINE} x {FINE} voxels and {SPINS} spins in "
-        "every tissue of each; analytic B0 and B1, T1, T2 and PD of every tissue 5 % up or "
-        "down, no T2' and no diffusion; a coil "
+        f"played by MR-zero's isochromats as {', '.join(f'`{p}`' for p in PROTOCOLS)}, "
+        f"{MATRIX} x {MATRIX} from a phantom of {FINE} x {FINE} voxels and {SPINS} spins, each "
+        "at a place of its own, in every tissue of each; analytic B0 and B1, T1, T2 and PD of "
+        "every tissue 5 % up or down, no T2' and no diffusion; a coil "
         f"beside the head, an unknown scale, SNR {SNR:g}. The fit that ignores them still fits the "
         "scale. Errors are mean absolute ones inside the mask; the cohort is the other thirteen."
         "\n\n| subject | fit GM | WM | CSF | ignoring GM | WM | CSF | fit / ignoring | scale and "

@@ -20,7 +20,7 @@ _SCORES = ("r GM", "r WM", "dice GM", "dice WM")
 
 
 def template_rows(
-    cohort: str, protocol: str, mixture: tuple[int, float], held: Held, work: Path
+    cohort: str, protocol: str, mixture: tuple[int, float], held: Held, start: str, work: Path
 ) -> dict[str, dict[str, Any]]:
     """Fit the template and compare with what knows less, or return what is held.
 
@@ -28,6 +28,8 @@ def template_rows(
     ----------
     mixture
         Gaussians and smoothing of the mixture, as chosen on the tune subjects.
+    start
+        Of the keys of what is held.
     """
     parts, smooth = mixture
     mixed = f"Gaussian mixture (scikit-learn, {parts} classes, smoothed by {smooth:g} mm)"
@@ -38,7 +40,7 @@ def template_rows(
         mixed: partial(_mixture, parts, smooth),
     }
     return {
-        name: held.get(f"template {protocol} {name}", partial(_timed, make), name)
+        name: held.get(f"{start}{protocol} {name}", partial(_timed, make), name)
         for name, make in makers.items()
     }
 

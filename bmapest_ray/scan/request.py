@@ -19,7 +19,7 @@ from bmapest_ray.scan.head import head_mask
 from bmapest_ray.scan.images import ImageSpec, Scan, onto_grid, read_scan
 from bmapest_ray.scan.register import rigid_to
 from bmapest_ray.scan.response import Response, joined, response_of
-from bmapest_ray.scan.settings import ScanSettings
+from bmapest_ray.scan.settings import RULES, ScanSettings
 from bmapest_ray.scan.sidecar import check_field_strength, complete, read_sidecar
 from bmapest_ray.scan.workplace import Workplace
 from bmapest_ray.sequence.parse import parse_protocol
@@ -29,7 +29,6 @@ from bmapest_ray.tissue.table import PAPER_3T, TissueTable, load_table
 if TYPE_CHECKING:
     from bmapest_ray.anatomy.catalog import Anatomy
 
-_RULES = 2  # raise when the same request gives another answer
 _ENOUGH_TO_REGISTER = 5
 _GREYS = np.array([0.6, 1.0, 0.3], dtype=np.float32)
 
@@ -100,7 +99,7 @@ class Request:
         from importlib.metadata import version
 
         return {
-            "software": {"bmapest_ray": version("bmapest_ray"), "rules": _RULES},
+            "software": {"bmapest_ray": version("bmapest_ray"), "rules": RULES},
             "images": [
                 {
                     "protocol": spec.protocol,
@@ -124,7 +123,7 @@ class Request:
         """Digest of everything that decides the answer."""
         files = [content_sha256(p) for p in (self.mask, self.b1) if p is not None]
         table = self.tissue_table().digest
-        return digest([_RULES, self.provenance(), files, cohort, table, bool(self.mask)])
+        return digest([RULES, self.provenance(), files, cohort, table, bool(self.mask)])
 
 
 def estimate(

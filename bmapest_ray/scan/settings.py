@@ -10,6 +10,9 @@ from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.scan.cohort_prior import FLOOR
 from bmapest_ray.scan.nuisances import SPREADS
 
+RULES = 3
+"""Raised when the same request gives another answer."""
+
 
 @dataclass(frozen=True)
 class ScanSettings:

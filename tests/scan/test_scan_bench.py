@@ -12,9 +12,10 @@ from bmapest_ray.anatomy.bids_io import write_maps
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.cli.bench_real import RealBench
 from bmapest_ray.cli.held import Held
+from bmapest_ray.cli.real_independent import measured
 from bmapest_ray.cli.real_tune import BASE, CHOICES, MIXTURES, best_mixture, write_tuning
 from bmapest_ray.scan.nuisances import SPREADS
-from bmapest_ray.scan.settings import ScanSettings
+from bmapest_ray.scan.settings import RULES, ScanSettings
 
 
 def independent_row(subject: str) -> dict[str, object]:
@@ -37,11 +38,14 @@ def test_a_table_is_written_from_what_is_held(tmp_path: Path) -> None:
         "truth_ml": [600.0, 500.0, 300.0], "volume_ml": [606.0, 495.0, 300.0],
         "volume_sd_ml": [6.0, 5.0, 3.0], "error": [0.01, 0.02, 0.03], "warnings": [],
     }  # fmt: skip
-    held = {f"independent {s}": independent_row(s) for s in ("20", "38")} | {"volume 20": volume}
+    rows = {f"independent rules {RULES} {measured()} {s}": independent_row(s) for s in ("20", "38")}
+    old = {f"independent rules {RULES} se_t1w 48/96 20": independent_row("older"), "volume 38": {}}
+    held = rows | old | {f"volume rules {RULES} 20": volume}
     (tmp_path / "real.json").write_text(json.dumps(held))
     bench = RealBench("bids:none", "mprage", tmp_path / "splits.yaml", tmp_path, tmp_path / "work")
     text = bench.run("independent", 2).read_text()  # both are held: nothing is simulated
     assert "| 38 | 0.0100 | 0.0200 | 0.0300 | 0.0400 | 0.0400 | 0.0600 | 0.25, 0.50, 0.50 |" in text
+    assert "older" not in text  # what was measured otherwise, or fitted by other rules
     assert "Outside: t1 GM of 20, t1 GM of 38." in text
     assert "4 of 6 inside" in text
     assert "+1.00% (1.00%) | -1.00% (1.00%)" in text
@@ -90,7 +94,7 @@ def test_a_whole_volume_is_simulated_and_fitted(
     splits.write_text("report: [c1, c2]\n")
     asked = (f"bids:{tmp_path / 'cohort'}", "mprage", splits, tmp_path, tmp_path / "work")
     page = RealBench(*asked).run("volume", 1).read_text()
-    row = Held(tmp_path / "real.json").get("volume c1", dict)
+    row = Held(tmp_path / "real.json").get(f"volume rules {RULES} c1", dict)
     assert f"| c1 | {row['voxels']} |" in page
     assert max(row["error"]) < 0.05
     assert row["volume_ml"] == pytest.approx(row["truth_ml"], rel=0.1)
