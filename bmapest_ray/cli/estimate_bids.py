@@ -9,7 +9,7 @@ import yaml
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 
 if TYPE_CHECKING:
-    from bmapest_ray.scan.images import ImageSpec
+    from bmapest_ray.scan.image_spec import ImageSpec
 
 
 def participants(
@@ -56,16 +56,19 @@ def _all(folder: Path) -> list[str]:
 
 
 def _images(folder: Path, name: str, wanted: Mapping[str, str]) -> "tuple[ImageSpec, ...]":
-    from bmapest_ray.scan.images import ImageSpec
+    from bmapest_ray.scan.image_spec import ImageSpec
 
     specs = []
     for suffix, protocol in wanted.items():
-        found = sorted((folder / f"sub-{name}").rglob(f"anat/sub-{name}*_{suffix}.nii.gz"))
+        every = (folder / f"sub-{name}").rglob(f"anat/sub-{name}*_{suffix}.nii.gz")
+        found = sorted(path for path in every if "_part-phase_" not in path.name)
         if len(found) != 1:
             raise InvalidInput(
                 f"participant {name} must have one {suffix} image, got {len(found)}; give "
                 "--image for the wanted one"
             )
         text, _, image = protocol.partition(":")
-        specs.append(ImageSpec(found[0], text, image))
+        phase = found[0].with_name(found[0].name.replace("_part-mag_", "_part-phase_"))
+        has_phase = phase != found[0] and phase.is_file()
+        specs.append(ImageSpec(found[0], text, image, phase if has_phase else None))
     return tuple(specs)

@@ -25,6 +25,7 @@ class EstimateOptions:
 
     arguments: tuple[str, ...]
     image: tuple[str, ...]
+    phase: tuple[str, ...]
     out: Path | None
     cohort: str | None
     without: str | None
@@ -54,7 +55,7 @@ def estimate_command(options: EstimateOptions) -> None:
 
 
 def _requests(options: EstimateOptions) -> "list[tuple[Request, Path, str]]":
-    from bmapest_ray.scan.images import ImageSpec
+    from bmapest_ray.scan.image_spec import ImageSpec, with_phases
 
     if options.arguments:
         from bmapest_ray.cli.estimate_bids import participants
@@ -63,7 +64,10 @@ def _requests(options: EstimateOptions) -> "list[tuple[Request, Path, str]]":
         return [(_request(options, specs), out, label) for label, specs in found.items()]
     if options.out is None:
         raise InvalidInput("an estimate needs a folder for its results, got none; give --out DIR")
-    specs = tuple(ImageSpec.parse(text) for text in options.image)
+    specs = with_phases(
+        [ImageSpec.parse(text) for text in options.image],
+        [ImageSpec.parse(text) for text in options.phase],
+    )
     return [(_request(options, specs), options.out, options.subject)]
 
 

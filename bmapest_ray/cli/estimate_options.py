@@ -15,6 +15,10 @@ def estimate(
         list[str] | None,
         typer.Option(help="FILE=PROTOCOL of a magnitude image; repeatable. See the README."),
     ] = None,
+    phase: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE=PROTOCOL of the phase of that protocol's image; repeatable."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
     cohort: Annotated[
         str | None, typer.Option(help="Prior from known brains: bids:DIR; none without.")
@@ -58,8 +62,9 @@ def estimate(
 
     estimate_command(
         EstimateOptions(
-            tuple(arguments or ()), tuple(image or ()), out, cohort, without, mask, b1,
-            tissue_table, subject, tuple(fix or ()), tuple(spread or ()), tuple(setting or ()),
+            tuple(arguments or ()), tuple(image or ()), tuple(phase or ()), out, cohort,
+            without, mask, b1, tissue_table, subject, tuple(fix or ()), tuple(spread or ()),
+            tuple(setting or ()),
             tuple(participant_label or ()), protocol, register, runner, keep_work, json,
         )
     )  # fmt: skip

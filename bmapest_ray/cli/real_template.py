@@ -86,7 +86,7 @@ def _scores(fraction: np.ndarray) -> dict[str, Any]:
 
 def _request(cohort: str, protocol: str) -> Request:
     from bmapest_ray.anatomy.mni152 import template_path
-    from bmapest_ray.scan.images import ImageSpec
+    from bmapest_ray.scan.image_spec import ImageSpec
     from bmapest_ray.scan.request import Request
 
     return Request((ImageSpec(template_path(), protocol),), cohort)

@@ -22,7 +22,7 @@ def fit_volume(anatomy: str, subject: str, work: Path) -> dict[str, Any]:
     from bmapest_ray.cli.estimate_command import shown_progress
     from bmapest_ray.cli.estimate_report import write_quality_report
     from bmapest_ray.scan.derivatives import summary, write_fit
-    from bmapest_ray.scan.images import ImageSpec
+    from bmapest_ray.scan.image_spec import ImageSpec
     from bmapest_ray.scan.request import Request, estimate
 
     work = work / subject

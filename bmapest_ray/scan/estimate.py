@@ -22,8 +22,11 @@ from bmapest_ray.scan.nuisances import Layout, SignalModel
 from bmapest_ray.scan.response import Response
 from bmapest_ray.scan.settings import ScanSettings
 from bmapest_ray.scan.sweep import BlockMaps, Fitted, block_maps
-from bmapest_ray.scan.voxels import NoiseLevel, Voxels
+from bmapest_ray.scan.voxels import NoiseLevel, Voxels, moments_of
 from bmapest_ray.scan.workplace import Workplace
+
+_ONE_VOXEL = 10.0
+"""How much one voxel may say about the sign of an image: outliers decide nothing."""
 
 Payload = tuple[Voxels, Fitted]
 RunBlocks = Callable[[Iterable[tuple[int, Payload]]], Iterator[tuple[int, BlockMaps]]]
@@ -82,7 +85,8 @@ def make_head(
     spacing_mm = float(np.linalg.norm(scan.affine[:3, 0]))
     sigma = [noise_sigma(image, mask, spacing_mm) for image in scan.images]
     clean = [
-        without_noise_bias(image, s)[mask] for image, s in zip(scan.images, sigma, strict=True)
+        (scan.signed[c] if c in scan.signed else without_noise_bias(image, sigma[c]))[mask]
+        for c, image in enumerate(scan.images)
     ]
     intensity = torch.from_numpy(np.stack(clean, axis=1))
     field = torch.ones(len(intensity)) if b1 is None else torch.from_numpy(b1[mask])
@@ -102,7 +106,8 @@ def fit_scan(
 ) -> ScanFit:
     """Fit nuisances and maps; what the workplace already holds is not computed again."""
     layout = Layout(len(response.names), 3, frozenset(settings.fixed))
-    model = SignalModel(response, layout)
+    model = SignalModel(response, layout, tuple(sorted(scan.signed)))
+    head = _right_way_up(head, level, model, settings)
     fit = workplace.nuisances(lambda: _fit_nuisances(scan, head, level, model, settings, told))
     parts = replace(simplex_components(), shares=fit.shares)
     fitted = Fitted(model, fit.vector, fit.level, parts)
@@ -118,16 +123,42 @@ def _fit_nuisances(
     settings: ScanSettings,
     told: Told,
 ) -> NuisanceFit:
-    parts = simplex_components()
-    count = min(settings.sample, len(head))
-    chosen = torch.randperm(len(head), generator=generator("scan-nuisances"))[:count].sort().values
-    voxels = head.voxels(chosen, parts)
+    parts, chosen = simplex_components(), _sampled(head, settings)
+    count, voxels = len(chosen), head.voxels(chosen, parts)
     independent = len(head) * scan.voxel_ml * 1000 / _shared_mm3(scan, head.mask, settings)
     task = Task(
         voxels, model, parts, _start(head, chosen, model), model.layout.spreads(settings.spreads),
         min(1.0, independent / count),
     )  # fmt: skip
     return fit_nuisances(task, level, told=lambda step, _: told("nuisances", step, 0))
+
+
+def _sampled(head: Head, settings: ScanSettings) -> torch.Tensor:
+    """Return the voxels that nuisances are fitted to."""
+    count = min(settings.sample, len(head))
+    return torch.randperm(len(head), generator=generator("scan-nuisances"))[:count].sort().values
+
+
+def _right_way_up(
+    head: Head, level: NoiseLevel, model: SignalModel, settings: ScanSettings
+) -> Head:
+    """Turn signed images so that physics and prior find them more likely than their negatives."""
+    parts, chosen = simplex_components(), _sampled(head, settings)
+    vector, voxels = _start(head, chosen, model), head.voxels(chosen, parts)
+    blind = 1e3 * voxels.intensity.abs().amax(0)
+    turned = head.intensity.clone()
+    for contrast in model.signed:
+        noise = blind.clone()
+        noise[contrast] = level.noise[contrast]
+        alone = NoiseLevel(noise, level.relative)
+        likely = []
+        for sign in (1.0, -1.0):
+            flipped = voxels.intensity * torch.where(torch.arange(len(noise)) == contrast, sign, 1)
+            tried = replace(voxels, intensity=flipped, log_other=torch.full((len(chosen),), -1e9))
+            likely.append(moments_of(tried, model, vector, alone, parts).log_evidence)
+        if float((likely[0] - likely[1]).clamp(-_ONE_VOXEL, _ONE_VOXEL).sum()) < 0:
+            turned[:, contrast] *= -1
+    return replace(head, intensity=turned) if model.signed else head
 
 
 def _shared_mm3(scan: Scan, mask: NDArray[np.bool_], settings: ScanSettings) -> float:
@@ -150,7 +181,7 @@ def _start(head: Head, chosen: torch.Tensor, model: SignalModel) -> torch.Tensor
         mean = torch.linalg.solve(precision, pull)
     brain = mean[:, :2].sum(1) > 0.5
     expected = (mean @ signal.T).abs()[brain].median(0).values
-    seen = head.intensity[chosen][brain].median(0).values
+    seen = head.intensity[chosen][brain].abs().median(0).values
     vector[model.layout.places()["scale"]] = (seen / expected).clamp_min(1e-12).log().double()
     return vector
 

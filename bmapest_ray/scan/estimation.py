@@ -107,7 +107,9 @@ class Task:
     def _of_block(self, block: Voxels, vector: Tensor, level: NoiseLevel) -> Sums:
         signals = self.model.signals(vector, block.where, block.b1)
         variance = level.variance(block.intensity)
-        seen = Observed(block.intensity, variance, block.log_prior, block.log_other)
+        seen = Observed(
+            block.intensity, variance, block.log_prior, block.log_other, self.model.signed
+        )
         found = posterior(seen, signals.value, self.parts)
         keep = 1 - found.other
         squares, rows = [], []

@@ -30,7 +30,8 @@ class Head:
     mask
         Shape `(z, y, x)`.
     intensity
-        Shape `(voxel, contrast)`, without the mean that noise adds.
+        Shape `(voxel, contrast)`, without the mean that noise adds; may be negative where the
+        phase is known.
     b1
         Given B1, `(voxel,)`.
     prior
@@ -80,7 +81,8 @@ class Head:
 
     @property
     def _log_range(self) -> float:
-        return float(self.intensity.amax(0).log().sum())
+        both = torch.where(self.intensity.amin(0) < 0, 2.0, 1.0)  # signs double the range
+        return float((both * self.intensity.abs().amax(0)).log().sum())
 
     def _places(self) -> NDArray[np.int32]:
         if not hasattr(self, "_kept"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel
@@ -14,54 +14,37 @@ from numpy.typing import NDArray
 from bmapest_ray.anatomy.nifti import Volume, load_volume
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.scan.mrd import is_mrd, read_mrd
+from bmapest_ray.scan.phase import is_smooth, read_phase, real_part
 from bmapest_ray.scan.register import rigid_to
 
 _LEAST_OVERLAP = 0.5
 _SAME_GRID = 1e-3
 
 
-@dataclass(frozen=True)
-class ImageSpec:
-    """One ``FILE=PROTOCOL`` of the command line; ``PROTOCOL:IMAGE`` picks one of several images."""
-
-    path: Path
-    protocol: str
-    image: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> ImageSpec:
-        """Read ``T1w.nii.gz=mprage`` or ``inv2.nii.gz=mp2rage:inv2``.
-
-        Raises
-        ------
-        InvalidInput
-            If there is no ``=`` or nothing on one side of it.
-        """
-        path, equals, protocol = text.rpartition("=")
-        if not (path.strip() and equals and protocol.strip()):
-            msg = f"an image must be given as FILE=PROTOCOL, got '{text}'"
-            raise InvalidInput(f"{msg}; name the sequence that made it, e.g. {text}=mprage")
-        name, _, image = protocol.strip().partition(":")
-        return cls(Path(path.strip()), name, image)
-
-
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Magnitude images of one head on one grid.
+    """Images of one head on one grid.
 
     Parameters
     ----------
     images
-        Shape `(contrast, z, y, x)`, float32, not negative.
+        Magnitudes, `(contrast, z, y, x)`, float32, not negative.
     affine
         Shape `(4, 4)`: voxel index `(x, y, z)` to RAS world millimetres.
     covered
         Where every image has data, bool `(z, y, x)`.
+    signed
+        Images with their signs, of the contrasts whose phase is known, up to one sign for all of
+        an image; their noise is Gaussian. `(z, y, x)` each.
+    notes
+        What a reader should know of how the files were read.
     """
 
     images: NDArray[np.float32]
     affine: NDArray[np.float64]
     covered: NDArray[np.bool_]
+    signed: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,11 +58,18 @@ class Scan:
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
 
 
-def read_scan(paths: Sequence[Path], *, register: bool = False) -> Scan:
+def read_scan(
+    paths: Sequence[Path],
+    phases: Sequence[Path | None] | None = None,
+    *,
+    register: bool = False,
+) -> Scan:
     """Read images of one head; those on another grid are interpolated to the first one's.
 
     Parameters
     ----------
+    phases
+        File of the phase of every image, or None.
     register
         Lay the others on the first by a rigid motion first.
 
@@ -89,11 +79,16 @@ def read_scan(paths: Sequence[Path], *, register: bool = False) -> Scan:
         If a file is missing, not a plain 3-D magnitude image, broken, empty, or does not overlap
         with the first.
     """
-    volumes = [read_image(path) for path in paths]
-    first = volumes[0]
+    read = [
+        _measured(path, phase)
+        for path, phase in zip(paths, phases or [None] * len(paths), strict=True)
+    ]
+    first = read[0].magnitude
     covered = np.ones(first.data.shape, dtype=bool)
     images = [first.data]
-    for path, volume in zip(paths[1:], volumes[1:], strict=True):
+    signed = {0: read[0].signed} if read[0].signed is not None else {}
+    for number, (path, found) in enumerate(zip(paths[1:], read[1:], strict=True), start=1):
+        volume = found.magnitude
         if register:
             volume = Volume(volume.data, rigid_to(first, volume) @ volume.affine)
         moved, inside = onto_grid(volume, first.data.shape, first.affine)
@@ -105,7 +100,45 @@ def read_scan(paths: Sequence[Path], *, register: bool = False) -> Scan:
             )
         covered &= inside
         images.append(moved)
-    return Scan(np.stack(images), first.affine, covered)
+        if found.signed is not None:
+            whole = Volume(found.signed, volume.affine)
+            signed[number] = onto_grid(whole, first.data.shape, first.affine)[0]
+    notes = tuple(found.note for found in read if found.note)
+    return Scan(np.stack(images), first.affine, covered, signed, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """One image: magnitude, signed where the phase is known, and how it was read."""
+
+    magnitude: Volume
+    signed: NDArray[np.float32] | None = None
+    note: str = ""
+
+
+def _measured(path: Path, phase: Path | None) -> _Measured:
+    """Read one image with its phase, if there is any."""
+    if is_mrd(path):
+        if phase is not None:
+            raise InvalidInput(f"{path} holds its own phase, {phase} cannot be added; leave it out")
+        raw = read_mrd(path)
+        magnitude = _checked(Volume(np.abs(raw.data), raw.affine), path)
+        signed, across = real_part(raw.data, raw.affine)
+        if is_smooth(across):
+            return _Measured(magnitude, signed, "raw data were taken with their phase")
+        return _Measured(magnitude, None, "the phase of the raw data is not smooth, it is left out")
+    magnitude = read_image(path)
+    if phase is None:
+        return _Measured(magnitude)
+    angle, unit = read_phase(phase, magnitude)
+    complex_image = (magnitude.data * np.exp(1j * angle)).astype(np.complex64)
+    signed, across = real_part(complex_image, magnitude.affine)
+    if not is_smooth(across):
+        raise InvalidInput(
+            f"the phase {phase} must be smooth but for signs, {across:.0%} of the image is across "
+            "it; check that it belongs to the magnitude, or leave it out"
+        )
+    return _Measured(magnitude, signed, f"phase was read in {unit}")
 
 
 def read_image(path: Path) -> Volume:
@@ -117,10 +150,14 @@ def read_image(path: Path) -> Volume:
         As `load_volume`; and for colour images, negative values and slices without any signal.
     """
     if is_mrd(path):
-        volume = read_mrd(path)
-    else:
-        _refuse_colour(path)
-        volume = load_volume(path)
+        raw = read_mrd(path)
+        return _checked(Volume(np.abs(raw.data), raw.affine), path)
+    _refuse_colour(path)
+    return _checked(load_volume(path), path)
+
+
+def _checked(volume: Volume, path: Path) -> Volume:
+    """Refuse what no magnitude image holds."""
     low, high = float(volume.data.min()), float(volume.data.max())
     if low < 0:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""Raw data in the ISMRM format: Cartesian k-space to a magnitude volume in the world.
+"""Raw data in the ISMRM format: Cartesian k-space to a complex volume in the world.
 
 The only place that imports ``ismrmrd``, inside functions. Of the header it reads the encoding, the
 acquisition parameters and the field strength; nothing about the patient or the study.
@@ -15,12 +15,28 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from bmapest_ray.anatomy.nifti import Volume
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 
 SUFFIXES = (".h5", ".mrd")
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _SAME_DIRECTION = 1e-3
+_COIL_WIDTH = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class ComplexVolume:
+    """A reconstructed image in RAS order.
+
+    Parameters
+    ----------
+    data
+        Shape `(z, y, x)`, complex64.
+    affine
+        Voxel index `(x, y, z)` to RAS world millimetres, `(4, 4)`.
+    """
+
+    data: NDArray[np.complex64]
+    affine: NDArray[np.float64]
 
 
 def is_mrd(path: Path) -> bool:
@@ -38,8 +54,8 @@ class _Space:
     centre: tuple[int, int]
 
 
-def read_mrd(path: Path) -> Volume:
-    """Reconstruct a fully sampled Cartesian scan: inverse FFT, root of sum of squares over coils.
+def read_mrd(path: Path) -> ComplexVolume:
+    """Reconstruct a fully sampled Cartesian scan: inverse FFT, coils added in phase.
 
     Raises
     ------
@@ -56,12 +72,13 @@ def read_mrd(path: Path) -> Volume:
     normal = np.array(lines[0].slice_dir, dtype=np.float64)
     order = sorted(heads, key=lambda s: float(np.dot(heads[s].position, normal)))
     kspace = _sorted(lines, order, space, path)
-    magnitude = _magnitude(kspace, space)
-    affine = _affine([heads[s] for s in order], magnitude.shape, space)
+    shown = _image(kspace, space)
+    affine = _affine([heads[s] for s in order], shown.shape, space)
     image: Any = nibabel.as_closest_canonical(  # type: ignore[no-untyped-call]
-        nibabel.Nifti1Image(magnitude, affine)  # type: ignore[no-untyped-call]
+        nibabel.Nifti1Image(shown, affine)  # type: ignore[no-untyped-call]
     )
-    return Volume(np.asarray(image.dataobj, dtype=np.float32).transpose(2, 1, 0), image.affine)
+    data = np.asarray(image.dataobj, dtype=np.complex64).transpose(2, 1, 0)
+    return ComplexVolume(data, np.asarray(image.affine, dtype=np.float64))
 
 
 def mrd_fields(path: Path) -> dict[str, float]:
@@ -181,8 +198,8 @@ def _sorted(lines: list[Any], order: list[int], space: _Space, path: Path) -> ND
     return kspace
 
 
-def _magnitude(kspace: NDArray[np.complex64], space: _Space) -> NDArray[np.float32]:
-    """Return the root of the sum of squares over coils, `(x, y, z)`."""
+def _image(kspace: NDArray[np.complex64], space: _Space) -> NDArray[np.complex64]:
+    """Return the image, coils added up, `(x, y, z)`."""
     axes = (2, 3, 4)
     shifted = np.fft.ifftshift(kspace, axes=axes)
     image = np.fft.fftshift(np.fft.ifftn(shifted, axes=axes, norm="ortho"), axes=axes)
@@ -190,9 +207,33 @@ def _magnitude(kspace: NDArray[np.complex64], space: _Space) -> NDArray[np.float
         first = have // 2 - want // 2
         image = np.moveaxis(image, 4 - axis, 0)[first : first + want]
         image = np.moveaxis(image, 0, 4 - axis)
-    root = np.sqrt((np.abs(image) ** 2).sum(0))  # (slice, z, y, x)
-    volume: NDArray[np.float32] = root.reshape(-1, *root.shape[2:]).transpose(2, 1, 0)
-    return volume.astype(np.float32)
+    coils = image.reshape(len(image), -1, *image.shape[3:]).astype(np.complex64)
+    return np.ascontiguousarray(added_in_phase(coils).transpose(2, 1, 0))
+
+
+def added_in_phase(coils: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Add coils `(coil, z, y, x)` weighted by their sensitivities, with the strongest's phase.
+
+    The sensitivity relative to the strongest coil is the smoothed product with it, in which the
+    phase and sign of the object cancel. The size is that of a root of the sum of squares, without
+    the noise that squares add.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    best = int(np.argmax([np.linalg.norm(coil) for coil in coils]))
+    strongest: NDArray[np.complex64] = coils[best]
+    if len(coils) == 1:
+        return strongest
+    total = np.zeros_like(strongest)
+    square = np.zeros(strongest.shape, dtype=np.float32)
+    for coil in coils:
+        product = coil * strongest.conj()
+        parts = [gaussian_filter(part, _COIL_WIDTH) for part in (product.real, product.imag)]
+        weight = parts[0] + 1j * parts[1]
+        total += weight.conj() * coil
+        square += np.abs(weight) ** 2
+    total /= np.sqrt(np.maximum(square, np.float32(1e-30)))
+    return total
 
 
 def _affine(heads: list[Any], shape: tuple[int, ...], space: _Space) -> NDArray[np.float64]:

@@ -191,10 +191,20 @@ class SignalModel:
         Signals of the tissues, per contrast.
     layout
         Of the vector.
+    signed
+        Contrasts whose intensities keep their signs; of the others the magnitude is seen.
     """
 
     response: Response
     layout: Layout
+    signed: tuple[int, ...] = ()
+
+    def seen(self, signal: Tensor) -> Tensor:
+        """Return what an image shows of signals `(voxel, contrast)`."""
+        shown = signal.abs()
+        for contrast in self.signed:
+            shown[:, contrast] = signal[:, contrast]
+        return shown
 
     def signals(self, vector: Tensor, where: Tensor, b1_map: Tensor) -> Signals:
         """Return the intensities at voxels.

@@ -1,6 +1,7 @@
 """What the intensities of a voxel say about its mixture, for many voxels at once.
 
-With the nuisances known a voxel's intensities are ``y_c = |sum_t M_ct p_t| + noise`` and the prior
+With the nuisances known a voxel's intensities are ``y_c = |sum_t M_ct p_t| + noise`` (without the
+bars where the phase was measured) and the prior
 of ``p`` is a mixture of Gaussians ``p = q_j + B_f z``, so the posterior is one too: every component
 is updated by its own Kalman gain and weighed by how well it explains the intensities.
 """
@@ -31,12 +32,15 @@ class Observed:
     log_other
         Log prior of "neither" (fat, vessels, skull) minus the log of the range of intensities,
         `(voxel,)`.
+    signed
+        Contrasts whose intensities have signs.
     """
 
     intensity: Tensor
     variance: Tensor
     log_prior: Tensor
     log_other: Tensor
+    signed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,7 @@ def posterior(seen: Observed, signal: Tensor, parts: Components) -> Moments:
     """
     white = signal / seen.variance[:, :, None]
     curvature = white.transpose(1, 2) @ signal
-    signs = _signs(signal, parts.points)
+    signs = _signs(signal, parts.points, seen.signed)
     pull = _pull(white, seen.intensity, signs)
     likelihood, moved, left = _updates(curvature, pull, parts)
     constant = (seen.intensity.square() / seen.variance + seen.variance.log()).sum(1)
@@ -101,12 +105,14 @@ def posterior(seen: Observed, signal: Tensor, parts: Components) -> Moments:
     return Moments(mean, second, signed, weight, torch.exp(seen.log_other - evidence), evidence)
 
 
-def _signs(signal: Tensor, points: Tensor) -> Tensor | None:
-    """Return the sign of every component's signal, `(voxel, component, contrast)`, if any is -1."""
-    if bool((signal >= 0).all()):
+def _signs(signal: Tensor, points: Tensor, signed: tuple[int, ...]) -> Tensor | None:
+    """Return the sign that a magnitude loses, `(voxel, component, contrast)`, if any is -1."""
+    lost = torch.ones(signal.shape[1], dtype=torch.bool)
+    lost[list(signed)] = False
+    if bool((signal[:, lost] >= 0).all()):
         return None
     predicted = (signal @ points.T).transpose(1, 2)
-    return torch.where(predicted < 0, -1.0, 1.0)
+    return torch.where((predicted < 0) & lost, -1.0, 1.0)
 
 
 def _pull(white: Tensor, intensity: Tensor, signs: Tensor | None) -> Tensor:

@@ -16,7 +16,8 @@ from bmapest_ray.scan.cohort_prior import VolumeCohort, cohort_on_grid, spatial_
 from bmapest_ray.scan.estimate import RunBlocks, ScanFit, Told, b1_on_grid, fit_scan, make_head
 from bmapest_ray.scan.estimate import one_after_the_other as _here
 from bmapest_ray.scan.head import head_mask
-from bmapest_ray.scan.images import ImageSpec, Scan, onto_grid, read_scan
+from bmapest_ray.scan.image_spec import ImageSpec
+from bmapest_ray.scan.images import Scan, onto_grid, read_scan
 from bmapest_ray.scan.register import rigid_to
 from bmapest_ray.scan.response import Response, joined, response_of
 from bmapest_ray.scan.settings import RULES, ScanSettings
@@ -106,6 +107,7 @@ class Request:
                     "image": spec.image,
                     "protocol_digest": protocol.digest,
                     "sha256": content_sha256(spec.path),
+                    "phase_sha256": content_sha256(spec.phase) if spec.phase else None,
                     "acquisition": read_sidecar(spec.path),
                 }
                 for spec, protocol in zip(self.images, self.protocols(), strict=True)
@@ -138,7 +140,8 @@ def estimate(
     """
     protocols = request.protocols()
     together = request.register in ("images", "both")
-    scan = read_scan([spec.path for spec in request.images], register=together)
+    specs = request.images
+    scan = read_scan([s.path for s in specs], [s.phase for s in specs], register=together)
     anatomy, subjects, digests = _cohort_of(request)
     place = Workplace(work, request.key(digests))
     response = _response(request, protocols, told)

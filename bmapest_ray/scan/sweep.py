@@ -93,7 +93,7 @@ def _piece(voxels: Voxels, fitted: Fitted) -> BlockMaps:
         follow = (inside @ signals.value[:, c, :, None])[:, :, 0] * (keep / variance[:, c])[:, None]
         change = (signals.derivative(c) * found.mean[:, None]).sum(2)
         slope -= (follow.T @ change).double()
-    shown = (signals.value @ found.mean[:, :, None])[:, :, 0].abs()
+    shown = fitted.model.seen((signals.value @ found.mean[:, :, None])[:, :, 0])
     residual = (voxels.intensity - shown) * keep[:, None]
     return BlockMaps(
         mean.numpy(), spread.clamp_min(0).sqrt().numpy(), found.other.numpy(), residual.numpy(),

@@ -105,6 +105,7 @@ def warnings_of(fit: ScanFit) -> list[str]:
             f"up to {fit.model.response.quadrature:.0%} of a signal is out of phase with the "
             "other tissues and is left out"
         )
+    found += fit.scan.notes
     unsure = [
         line.name
         for line in nuisance_lines(fit)

@@ -80,5 +80,5 @@ def moments_of(
     """Return the posterior of the fractions of some voxels, the nuisances given."""
     signal = model.signals(vector, block.where, block.b1).value
     variance = level.variance(block.intensity)
-    seen = Observed(block.intensity, variance, block.log_prior, block.log_other)
+    seen = Observed(block.intensity, variance, block.log_prior, block.log_other, model.signed)
     return posterior(seen, signal, parts)

@@ -15,13 +15,15 @@ TIMES = (
 )  # inversion, repetition and echo time of two contrasts
 
 
-def made_up_response(contrasts: int = 2) -> Response:
+def made_up_response(
+    contrasts: int = 2, times: tuple[tuple[float, float, float], ...] = TIMES
+) -> Response:
     """Return closed forms: inversion recovery, then spin echo."""
     t1 = PAPER_3T.column("t1_s")[:, None, None, None] * torch.tensor(_LOG_T1).exp()[:, None, None]
     t2 = PAPER_3T.column("t2_s")[:, None, None, None] * torch.tensor(_LOG_T2).exp()[:, None]
     b1 = torch.from_numpy(b1_nodes())
     values = []
-    for inversion_s, repetition_s, echo_s in TIMES[:contrasts]:
+    for inversion_s, repetition_s, echo_s in times[:contrasts]:
         recovered = 1 + torch.exp(-repetition_s / t1) - 2 * torch.exp(-inversion_s / t1)
         signal = recovered if inversion_s < repetition_s else 1 - torch.exp(-repetition_s / t1)
         values.append(signal * torch.exp(-echo_s / t2) * torch.sin(b1 * torch.pi / 2))

@@ -11,7 +11,8 @@ import torch
 from bmapest_ray.anatomy.nifti import Volume
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.scan.head import neighbour_mean, otsu
-from bmapest_ray.scan.images import ImageSpec, onto_grid, read_image, read_scan
+from bmapest_ray.scan.image_spec import ImageSpec
+from bmapest_ray.scan.images import onto_grid, read_image, read_scan
 from bmapest_ray.scan.noise_level import noise_sigma
 from bmapest_ray.scan.response import Response, response_of
 from bmapest_ray.scan.sidecar import check_field_strength, complete, read_sidecar
