@@ -3,6 +3,7 @@
 The contract of runners is tested with them, and the platform's own cost is measured with them.
 """
 
+import fcntl
 import os
 import signal
 import time
@@ -54,17 +55,31 @@ def play(payload: dict[str, Any], state: dict[str, Any]) -> Any:  # noqa: ANN401
 def share(payload: dict[str, Any], state: dict[str, Any]) -> int:
     """Take a place of a device that has ``places`` for processes; run out of memory without one.
 
-    A process keeps its place, as one keeps its memory on a GPU, until it ends.
+    A process keeps its place, as one keeps its memory on a GPU, until it ends. With ``patience_s``
+    it holds it so long at most, until another process was refused one.
     """
     folder = Path(payload["folder"])
-    mine = folder / str(os.getpid())
-    held = [place for place in folder.iterdir() if Path("/proc", place.name).exists()]
-    if mine not in held and len(held) >= int(payload["places"]):
+    if not _take_place(folder, int(payload["places"])):
+        (folder / "refused").touch()
         raise MemoryError("no place is left")
-    mine.touch()
     state["calls"] = int(state.get("calls", 0)) + 1
-    time.sleep(float(payload.get("sleep", 0.0)))
+    until = time.monotonic() + float(payload.get("patience_s", 0.0))
+    while time.monotonic() < until and not (folder / "refused").exists():
+        time.sleep(0.02)
     return os.getpid()
+
+
+def _take_place(folder: Path, places: int) -> bool:
+    """Return whether this process has a place; one process asks at a time."""
+    mine = folder / str(os.getpid())
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        names = [path for path in folder.iterdir() if path.name.isdigit()]
+        held = [path for path in names if Path("/proc", path.name).exists()]
+        if mine not in held and len(held) >= places:
+            return False
+        mine.touch()
+    return True
 
 
 def multiply(payload: float, state: dict[str, Any]) -> float:

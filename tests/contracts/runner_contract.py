@@ -9,6 +9,7 @@ from bmapest_ray.study.ports import Outcome, Runner, Task
 from bmapest_ray.study.status import JobStatus
 
 PROBE = "bmapest_ray.compute.probe"
+PATIENCE_S = 500.0  # on a busy machine a worker needs long to start
 MakeRunner = Callable[[str], Runner]
 
 
@@ -18,8 +19,8 @@ def run_all(runner: Runner, tasks: list[Task]) -> dict[str, Outcome]:
     while waiting or runner.pending:
         while waiting and runner.free:
             runner.submit(waiting.pop(0))
-        outcome = runner.next_done(timeout_s=60)
-        assert outcome is not None, f"nothing came back within a minute of {runner.pending} pending"
+        outcome = runner.next_done(PATIENCE_S)
+        assert outcome is not None, f"nothing of {runner.pending} came within {PATIENCE_S} s"
         assert outcome.task_id not in done, f"{outcome.task_id} came back twice"
         done[outcome.task_id] = outcome
     assert sorted(done) == sorted(task.id for task in tasks)
@@ -93,7 +94,7 @@ class RunnerContract(ABC):
         with pytest.raises(RuntimeError, match="free"):
             runner.submit(Task("too many", 0))
         assert runner.pending == count
-        assert len([runner.next_done(60) for _ in range(count)]) == count
+        assert len([runner.next_done(PATIENCE_S) for _ in range(count)]) == count
         assert runner.pending == 0
 
     def test_nothing_pending_gives_none_at_once(self, runner_of: MakeRunner) -> None:
