@@ -9,14 +9,19 @@ the protocol. Phase distribution graphs: Endres et al., Magn Reson Med 2024;92:1
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bmapest_ray.base.errors import SimulationError
 from bmapest_ray.sequence.protocol import StateAccuracy
 from bmapest_ray.simulate.compact import compact
 from bmapest_ray.simulate.events import EventTable, Repetition
-from bmapest_ray.simulate.merge import add_arrivals, number_equal
 from bmapest_ray.simulate.plan import Floats, Ints, Plan, Transition
+from bmapest_ray.simulate.prepass_loops import (
+    add_arrivals,
+    add_passed_on,
+    audible,
+    number_equal,
+    strongest,
+)
 from bmapest_ray.simulate.stage import (
     Complexes,
     Probes,
@@ -55,14 +60,12 @@ def make_plan(
         If a readout has no state that emits.
     """
     stages = _forward(table, probes, accuracy, nyquist_per_m)
-    strongest = max(float(stage.emission.max(initial=0.0)) for stage in stages)
-    if strongest <= 0:
+    loudest = max(float(stage.emission.max(initial=0.0)) for stage in stages)
+    if loudest <= 0:
         msg = "a protocol must emit a signal, got none in any readout; check its pulses"
         raise SimulationError(msg)
-    _backward(stages, table, probes, accuracy.min_emitted_signal * strongest)
-    return Plan(
-        repetitions=compact(stages, table, accuracy, strongest), strongest_emission=strongest
-    )
+    _backward(stages, table, probes, accuracy.min_emitted_signal * loudest)
+    return Plan(repetitions=compact(stages, table, accuracy, loudest), strongest_emission=loudest)
 
 
 def _forward(
@@ -147,7 +150,7 @@ def _merge(
     for kind, part_kt, values in parts:
         add_arrivals(values, factor[kind], inverse[start : start + len(part_kt)], merged)
         start += len(part_kt)
-    strength = np.abs(merged).max(axis=1)
+    strength = strongest(merged)
     if origin_first:
         strength[inverse[0]] = np.inf
     keep = np.flatnonzero(strength >= accuracy.min_state_mag)
@@ -191,9 +194,7 @@ def _loudness(
     # thresholds are relative to the strongest signal, which is below sqrt(1/2): a safe first cut
     near = (k_start + during.max(axis=0) >= -limit) & (k_start + during.min(axis=0) <= limit)
     candidates = np.flatnonzero((size.max(axis=1) >= 0.02 * min_emitted) & near.all(axis=1))
-    within: NDArray[np.bool_] = np.abs(k_start[candidates][:, None] + during) <= limit
-    inside = np.any(np.all(within, axis=2), axis=1)
-    candidates = candidates[inside]
+    candidates = candidates[audible(k_start[candidates], during, limit)]
     if not candidates.size:
         return loud
     sampled = np.flatnonzero(rep.adc)
@@ -227,8 +228,7 @@ def _backward(stages: list[Stage], table: EventTable, probes: Probes, floor: flo
             squares = np.zeros_like(gain)
             for kind, child in stages[number + 1].children.items():
                 rows = slice(0, stage.n_z) if starts_longitudinal(kind) else slice(stage.n_z, None)
-                reached = np.where(child[:, None] >= 0, gain_next[child], 0.0)
-                squares[rows] += (np.abs(factor[kind]) * reached) ** 2
-            gain = np.hypot(gain, np.sqrt(squares) * stage.relaxation)
+                add_passed_on(child, factor[kind], gain_next, squares[rows])
+            gain = np.sqrt(gain**2 + squares * stage.relaxation**2)
         stage.latent = gain * size
         gain_next = gain

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +48,10 @@ class SpinParameters:
 
 _MANY_POINTS = 128
 """From here on compiled loops pay on a CPU; below, torch is quick and needs no compilation."""
+
+
+_PULSE_BLOCK = 65536
+"""Pulses times points whose factors are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ class Propagator:
         z = torch.ones((1, parameters.n_points), dtype=self.dtype, device=self.device)
         plus = z[:0]
         heard: list[torch.Tensor] = []
+        pulses = self._pulse_factors(parameters.b1)
         number = 0
         while number < len(self._steps):
             if number in self._trains:
@@ -171,18 +177,35 @@ class Propagator:
                 heard.append(emitted)
                 continue
             step = self._steps[number]
+            states = self._pulse(step, z, plus, pulses(number))
             number += 1
-            states = self._pulse(step, z, plus, parameters.b1)
             z, plus = states[: step.n_z], states[step.n_z :]
             if step.heard.numel():
                 heard.append(plus[step.heard])
             z, plus = self._relax(step, z, plus, parameters)
         return torch.cat(heard)
 
+    def _pulse_factors(self, b1: torch.Tensor) -> Callable[[int], tuple[torch.Tensor, ...]]:
+        """Return the factors of a pulse by its number, computed for many pulses at once."""
+        size = max(1, _PULSE_BLOCK // len(b1))
+
+        @lru_cache(maxsize=1)
+        def block(index: int) -> list[tuple[torch.Tensor, ...]]:
+            steps = self._steps[index * size : (index + 1) * size]
+            told = [(step.angle_rad, step.phase_rad) for step in steps]
+            angle, phase = torch.tensor(told, dtype=torch.float64, device=self.device).T
+            angles = angle[:, None].to(self.real_dtype) * b1
+            return list(zip(*pulse_factors(angles, phase[:, None], self.dtype), strict=True))
+
+        return lambda number: block(number // size)[number % size]
+
     def _pulse(
-        self, step: _Step, z: torch.Tensor, plus: torch.Tensor, b1: torch.Tensor
+        self,
+        step: _Step,
+        z: torch.Tensor,
+        plus: torch.Tensor,
+        factors: tuple[torch.Tensor, ...],
     ) -> torch.Tensor:
-        factors = pulse_factors(step.angle_rad * b1, step.phase_rad, self.dtype)
         parts = []
         for kind in Transition:
             source = z if kind in _FROM_Z else plus
@@ -206,7 +229,7 @@ class Propagator:
 def pulse_factors(
     angle_rad: torch.Tensor, phase_rad: float | torch.Tensor, dtype: torch.dtype
 ) -> tuple[torch.Tensor, ...]:
-    """Return one factor per :class:`Transition`, each of shape ``(point,)``."""
+    """Return one factor per :class:`Transition`, each of shape ``(..., point)``."""
     phase = torch.as_tensor(phase_rad, dtype=torch.float64, device=angle_rad.device)
     turn = torch.polar(torch.ones_like(phase), phase).to(dtype)
     to_plus = (-1j * 2**-0.5) * torch.sin(angle_rad) * turn
