@@ -127,12 +127,15 @@ def inversion(
     out: ResultsOption = RESULTS,
     subjects: Annotated[int | None, typer.Option(help="At most so many subjects.")] = None,
     averaged: Annotated[bool, typer.Option(help="Voxels as in the paper; averaged.md.")] = False,
+    jobs: Annotated[
+        Path | None, typer.Option(help="Study or reproduction whose finished jobs are taken.")
+    ] = None,
 ) -> None:
     """Invert the report subjects with every protocol of the table, and write inversion.md."""
     from bmapest_ray.cli.inversion_table import write_inversion_table
 
     _write(
-        lambda: write_inversion_table(anatomy, splits, out, subjects, averaged=averaged),
+        lambda: write_inversion_table(anatomy, splits, out, subjects, averaged=averaged, jobs=jobs),
         out / ("averaged.md" if averaged else "inversion.md"),
     )
 

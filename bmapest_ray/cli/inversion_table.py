@@ -17,7 +17,10 @@ from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     from bmapest_ray.study.cache import JobCache
+    from bmapest_ray.study.result import JobResult
+    from bmapest_ray.study.records import JobRecord
     from bmapest_ray.study.spec import JobSpec
+    from bmapest_ray.study.store import StudyStore
 
 SIX = "t1inv,t2prep,t2star,dir,flair,dwi"
 
@@ -68,7 +71,7 @@ CASES = (
     InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort"}),
     InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort+tv"}),
 )
-_STEPS = {"settings": {"max_iterations": 7}}
+_STEPS = {"settings": {"max_iterations": 4}}
 AVERAGED = (
     InversionCase("six", SIX, mixing="average", inversion=_STEPS, subjects=4),
     InversionCase("six, preset paper", SIX, mixing="average", subjects=4, preset="paper"),
@@ -76,14 +79,23 @@ AVERAGED = (
 
 
 def write_inversion_table(
-    anatomy: str, splits: Path, folder: Path, most_subjects: int | None, *, averaged: bool = False
+    anatomy: str,
+    splits: Path,
+    folder: Path,
+    most_subjects: int | None,
+    *,
+    averaged: bool = False,
+    jobs: Path | None = None,
 ) -> None:
     """Run every job that `folder` does not hold yet, then write the table.
 
-    ``averaged`` makes that of voxels with averaged properties instead.
+    ``averaged`` makes that of voxels with averaged properties instead. ``jobs`` is a folder of a
+    study or reproduction: the very same jobs that it has finished are taken from there.
     """
     from bmapest_ray.study.cache import JobCache
+    from bmapest_ray.study.store import StudyStore
 
+    known = None if jobs is None else StudyStore(jobs)
     name, cases = ("averaged", AVERAGED) if averaged else ("inversion", CASES)
     held = Held(folder / f"{name}.json")
     cache = JobCache(workers=available_cores())
@@ -95,7 +107,7 @@ def write_inversion_table(
         for number, subject in enumerate(subjects, 1):
             spec = _spec(case, anatomy, subject)
             told = f"{case.name}, snr {case.snr}: {number}/{len(subjects)}"
-            found.append(held.get(spec.id, partial(_run, spec, cache), told))
+            found.append(held.get(spec.id, partial(_run, spec, cache, known), told))
         rows.append(_row(case, found))
     title = _AVERAGED if averaged else _INVERSION
     (folder / f"{name}.md").write_text(title + _TEXT + "".join(rows))
@@ -143,18 +155,25 @@ def _spec(case: InversionCase, anatomy: str, subject: str) -> JobSpec:
     return one_job(scene.study(signal=case.signal, inversion=inversion))
 
 
-def _run(spec: JobSpec, cache: JobCache) -> dict[str, Any]:
+def _run(spec: JobSpec, cache: JobCache, known: StudyStore | None) -> dict[str, Any]:
     from bmapest_ray.study.job import run_job
 
+    record = None if known is None else known.job(spec.id)
+    if record is not None and record.scores:
+        return _told(record, record.total_seconds)
     started = time.perf_counter()
     result = run_job(spec, cache)
+    return _told(result, time.perf_counter() - started)
+
+
+def _told(job: JobResult | JobRecord, total_seconds: float) -> dict[str, Any]:
     return {
-        "status": result.solver_status,
-        "iterations": result.iterations,
-        "seconds": round(result.seconds, 3),
-        "total_seconds": round(time.perf_counter() - started, 3),
-        "same_model": result.data["same_model"],
-        "psnr_db": {t: result.scores[t]["psnr_db"] for t in TISSUES} if result.scores else None,
+        "status": job.solver_status,
+        "iterations": job.iterations,
+        "seconds": round(job.seconds, 3),
+        "total_seconds": round(total_seconds, 3),
+        "same_model": job.data["same_model"],
+        "psnr_db": {t: job.scores[t]["psnr_db"] for t in TISSUES} if job.scores else None,
     }
 
 
@@ -165,7 +184,7 @@ start = mean of the other subjects, subjects of the split `report` only. """
 _AVERAGED = """# What the inversion reaches with averaged voxels
 
 Written by `bmapest bench inversion --averaged`: the paper's model, in which a voxel has one T1, T2
-and so on. Gauss-Newton from where a fit of compartments ends, stopped after seven iterations,
+and so on. Gauss-Newton from where a fit of compartments ends, stopped after four iterations,
 chains side by side on all cores; beside it Adam as published, with its physics, fields and graph.
 BrainWeb slices `below-top:75`, subjects of the split `report` only. """
 _TEXT = """Data are made with the very

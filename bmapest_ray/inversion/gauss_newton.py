@@ -66,7 +66,9 @@ class GaussNewton:
     def begin(self, x: Tensor) -> Progress:
         """Return the state at a feasible start."""
         progress = Progress.start(x)
-        silent = self.problem.fidelity.value(torch.zeros_like(self.problem.point(x).s))
+        first = self.problem.point(x, tangent=True)
+        self._cache = _Cache(tuple(range(len(x))), self.problem, first)
+        silent = self.problem.fidelity.value(torch.zeros_like(first.s))
         progress.extra = {
             "damping": torch.full((len(x),), self.settings.damping, dtype=torch.float64),
             "residual": torch.zeros(len(x), dtype=torch.float64),

@@ -13,6 +13,25 @@ from bmapest_ray.inversion.tangent import StackedModel, tangent_of
 MATRIX = 16
 
 
+class CountingOperator(CurvedOperator):
+    """Counts what a solver asks for."""
+
+    def __init__(self, linear: SyntheticOperator) -> None:
+        super().__init__(linear)
+        self.forwards = self.tangents = 0
+
+    def forward(self, p):
+        self.forwards += 1
+        return super().forward(p)
+
+    def _linearise(self, p):
+        self.tangents += 1
+        forwards = self.forwards
+        found = super()._linearise(p)
+        self.forwards = forwards
+        return found
+
+
 @pytest.fixture(scope="module")
 def linear():
     return SyntheticOperator(T1INV + T2PREP, MATRIX)
@@ -57,6 +76,14 @@ def test_non_linear_fit_reaches_the_truth_from_the_linear_one(linear, tangents):
         assert result.converged, result.message
         assert "linear model" in result.message
         assert min(psnr(result.maps, truth)) > 100
+
+
+def test_an_iteration_costs_one_tangent_and_nothing_else(linear):
+    curved = CountingOperator(linear)
+    measurement = BatchMeasurement(CurvedOperator(linear).forward(brain(MATRIX)), "complex")
+    settings = SolverSettings(max_iterations=3, decrease_tolerance=1e-12)
+    result = invert(measurement, curved, solver=settings, start=cohort_mean(MATRIX))
+    assert (curved.forwards, curved.tangents) == (0, 1 + result.iterations)
 
 
 def test_without_blocks_a_scalar_metric_still_solves(linear):
