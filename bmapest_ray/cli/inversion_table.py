@@ -17,8 +17,8 @@ from bmapest_ray.cli.held import Held
 
 if TYPE_CHECKING:
     from bmapest_ray.study.cache import JobCache
-    from bmapest_ray.study.result import JobResult
     from bmapest_ray.study.records import JobRecord
+    from bmapest_ray.study.result import JobResult
     from bmapest_ray.study.spec import JobSpec
     from bmapest_ray.study.store import StudyStore
 
