@@ -45,7 +45,8 @@ def _volumes(fit: "ScanFit") -> str:
         (TISSUE_NAMES[t], f"{v:.1f}", f"{max(v - 1.96 * s, 0):.1f} to {v + 1.96 * s:.1f}")
         for t, v, s in zip(TISSUES, fit.volume_ml, fit.volume_sd_ml, strict=True)
     ]
-    return markup.table(("tissue", "volume (ml)", "95 % interval (ml)"), rows, "Tissue volumes")
+    caption = "Inside the fitted region; intervals hold noise and nuisances"
+    return markup.table(("tissue", "volume (ml)", "95 % interval (ml)"), rows, caption)
 
 
 def _nuisances(fit: "ScanFit") -> str:
@@ -83,20 +84,22 @@ def _noise(fit: "ScanFit") -> str:
 
 def _pictures(fit: "ScanFit") -> str:
     planes = np.flatnonzero(fit.mask.any((1, 2)))
-    chosen = [int(planes[int(cut * (len(planes) - 1))]) for cut in _CUTS]
+    chosen = sorted({int(planes[int(cut * (len(planes) - 1))]) for cut in _CUTS})
+    what = f"{len(chosen)} axial planes from below to above" if chosen[1:] else "one axial plane"
     rows = {
         **{f"image {n}": fit.scan.images[i] for i, n in enumerate(fit.model.response.names)},
         **{TISSUES[t]: fit.fraction[t] for t in range(len(TISSUES))},
         "standard deviation": fit.deviation.max(0),
         "other": fit.other,
         **{
-            f"residual {n}": np.abs(fit.residual[i]) for i, n in enumerate(fit.model.response.names)
+            f"size of the residual {n}": np.abs(fit.residual[i])
+            for i, n in enumerate(fit.model.response.names)
         },
     }
     parts = []
     for title, volume in rows.items():
         high = 1.0 if title in (*TISSUES, "other") else float(np.quantile(volume[fit.mask], 0.995))
-        text = f"{title}, 0 to {high:.3g}, four axial planes from below to above"
+        text = f"{title}, 0 to {high:.3g}, {what}"
         parts.append(_figure(_strip(volume[chosen], high), text))
     return "".join(parts)
 

@@ -74,6 +74,7 @@ def page(title: str, top: str, sections: Sequence[tuple[str, str, str]]) -> str:
     names = ("page.css", "page.js", "maps.js")
     style, script, maps = ((here / name).read_text("utf-8") for name in names)
     body = "".join(section(name, heading, html) for name, heading, html in shown)
+    library = plotly_javascript() if "data-chart=" in body else ""  # 5 MB that few pages need
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -81,5 +82,5 @@ def page(title: str, top: str, sections: Sequence[tuple[str, str, str]]) -> str:
         f"<title>{escape(title)}</title><style>{style}</style></head><body><main>"
         '<button id="theme" type="button">Light / dark</button>'
         f'{top}<nav aria-label="Contents">{links}</nav>{body}</main>'
-        f"<script>{plotly_javascript()}</script><script>{script}</script><script>{maps}</script></body></html>\n"
+        f"<script>{library}</script><script>{script}</script><script>{maps}</script></body></html>\n"
     )

@@ -103,7 +103,7 @@ def read_scan(
         if found.signed is not None:
             whole = Volume(found.signed, volume.affine)
             signed[number] = onto_grid(whole, first.data.shape, first.affine)[0]
-    notes = tuple(found.note for found in read if found.note)
+    notes = tuple(f"image {i + 1}: {found.note}" for i, found in enumerate(read) if found.note)
     return Scan(np.stack(images), first.affine, covered, signed, notes)
 
 
