@@ -23,9 +23,9 @@ _HEIGHT = 220
 
 def write_quality_report(fit: "ScanFit", path: Path, subject: str) -> Path:
     """Write the report and return its path."""
-    from bmapest_ray.scan.verdict import misfit, warnings_of
+    from bmapest_ray.scan.verdict import misfit, unproven, warnings_of
 
-    bad = misfit(fit)
+    bad = misfit(fit) or unproven(fit)
     answer = bad[0] if bad else "The protocol explains the images."
     top = f'<h1>Tissue maps of sub-{escape(subject)}</h1><p class="answer">{escape(answer)}</p>'
     sections = [

@@ -55,6 +55,8 @@ class ScanFit:
         Fitted nuisances and what they mean.
     volume_ml, volume_sd_ml
         Of every tissue, `(tissue,)`.
+    with_cohort
+        Whether a cohort said where tissues lie.
     """
 
     scan: Scan
@@ -67,6 +69,7 @@ class ScanFit:
     model: SignalModel
     volume_ml: NDArray[np.float64]
     volume_sd_ml: NDArray[np.float64]
+    with_cohort: bool = True
 
 
 def one_after_the_other(tasks: Iterable[tuple[int, Payload]]) -> Iterator[tuple[int, BlockMaps]]:
@@ -245,7 +248,7 @@ def _assemble(
     spread = np.sqrt(np.maximum(shared, 0) + variance) * scan.voxel_ml
     return ScanFit(
         scan, head.mask, fraction, whole("deviation"), whole("other")[0], whole("residual"),
-        fit, model, volume, spread,
+        fit, model, volume, spread, bool(head.prior.precision.any()),
     )  # fmt: skip
 
 

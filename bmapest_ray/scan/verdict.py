@@ -91,6 +91,19 @@ def misfit(fit: ScanFit) -> list[str]:
     return reasons
 
 
+def unproven(fit: ScanFit) -> list[str]:
+    """Return why a fit without a misfit does not show that the protocol is the right one.
+
+    Tissues whose brightness is swapped fit one image as well as the true ones.
+    """
+    if fit.with_cohort or len(fit.model.response.names) > 1:
+        return []
+    return [
+        "one image without a cohort: brightness alone tells the tissues apart, so that a wrong "
+        "protocol may pass; give --cohort or a second image"
+    ]
+
+
 def warnings_of(fit: ScanFit) -> list[str]:
     """Return what a reader of the maps must know, a misfit first."""
     found = misfit(fit)
@@ -105,6 +118,7 @@ def warnings_of(fit: ScanFit) -> list[str]:
             f"up to {fit.model.response.quadrature:.0%} of a signal is out of phase with the "
             "other tissues and is left out"
         )
+    found += unproven(fit)
     found += fit.scan.notes
     unsure = [
         line.name

@@ -103,6 +103,19 @@ def test_a_protocol_that_did_not_make_the_image_is_flagged(
     assert "The protocol explains the images." not in report
 
 
+def test_brightness_alone_does_not_prove_a_protocol(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = write_scan(tmp_path, T2_WEIGHTED)
+    words = ["estimate", "--image", f"{image}=se_t1w", *KNOBS, "--out", str(tmp_path / "out")]
+    assert run_safely([*words, "--json"]) == 0
+    sentence = "one image without a cohort: brightness alone"
+    assert any(s.startswith(sentence) for s in json.loads(capfd.readouterr().out)["warnings"])
+    report = (tmp_path / "out" / "sub-scan.html").read_text()
+    assert f'class="answer">{sentence}' in report
+    assert "The protocol explains the images." not in report
+
+
 def test_a_bids_dataset_needs_a_protocol_and_one_image_each(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
