@@ -70,28 +70,43 @@ class RealBench:
         else:
             fit = fit_independent if part == "independent" else fit_volume
             for subject in chosen:
-                key = self._start(part) + subject
+                key = _start(part) + subject
                 self._held.get(key, partial(fit, self.cohort, subject, self.work))
 
-    def _template(self) -> dict[str, dict[str, Any]]:
-        mixture = best_mixture(self._tuning)
-        start = self._start("template")
+    def _template(self, rules: int | None = None) -> dict[str, dict[str, Any]]:
+        mixture, start = best_mixture(self._tuning), _start("template", rules)
         return template_rows(self.cohort, self.protocol, mixture, self._held, start, self.work)
-
-    def _start(self, part: str) -> str:
-        """Return how keys start of what this version measures; other rows are left alone."""
-        from bmapest_ray.scan.settings import RULES
-
-        what = f"{measured()} " if part == "independent" else ""
-        return f"{part} rules {RULES} {what}"
 
     def _text(self) -> Iterator[str]:
         yield "# Real scans\n\nWritten by `bmapest bench real --cohort bids:DIR`.\n\n"
-        if self._held.keys(self._start("template")):
-            yield from template_text(self._template(), self.protocol)
+        if (rules := self._newest("template")) is not None:
+            yield from template_text(self._template(rules), self.protocol)
+            yield from _older(rules)
         for name, text in (("independent", independent_text), ("volume", volume_text)):
-            rows: list[dict[str, Any]] = [
-                self._held.get(key, dict) for key in self._held.keys(self._start(name))
-            ]
-            if rows:
-                yield from text(rows)
+            if (rules := self._newest(name)) is not None:
+                keys = self._held.keys(_start(name, rules))
+                yield from text([self._held.get(key, dict) for key in keys])
+                yield from _older(rules)
+
+    def _newest(self, part: str) -> int | None:
+        """Return the newest rules of the fit that rows of a part are held of."""
+        from bmapest_ray.scan.settings import RULES
+
+        held = (r for r in range(RULES, 0, -1) if self._held.keys(_start(part, r)))
+        return next(held, None)
+
+
+def _start(part: str, rules: int | None = None) -> str:
+    """Return how keys start that were measured in one way, by the present rules of the fit."""
+    from bmapest_ray.scan.settings import RULES
+
+    what = f"{measured()} " if part == "independent" else ""
+    return f"{part} rules {rules or RULES} {what}"
+
+
+def _older(rules: int) -> Iterator[str]:
+    """Say that a section was not measured again since the fit changed."""
+    from bmapest_ray.scan.settings import RULES
+
+    if rules != RULES:
+        yield f"Made by rules {rules} of the fit; the present ones are {RULES}.\n\n"

@@ -39,8 +39,8 @@ def test_a_table_is_written_from_what_is_held(tmp_path: Path) -> None:
         "volume_sd_ml": [6.0, 5.0, 3.0], "error": [0.01, 0.02, 0.03], "warnings": [],
     }  # fmt: skip
     rows = {f"independent rules {RULES} {measured()} {s}": independent_row(s) for s in ("20", "38")}
-    old = {f"independent rules {RULES} se_t1w 48/96 20": independent_row("older"), "volume 38": {}}
-    held = rows | old | {f"volume rules {RULES} 20": volume}
+    old = {f"independent rules {RULES} se_t1w 48/96 20": independent_row("older")}
+    held = rows | old | {f"volume rules {RULES - 1} 20": volume, f"volume rules {RULES - 2} 38": {}}
     (tmp_path / "real.json").write_text(json.dumps(held))
     bench = RealBench("bids:none", "mprage", tmp_path / "splits.yaml", tmp_path, tmp_path / "work")
     text = bench.run("independent", 2).read_text()  # both are held: nothing is simulated
@@ -48,6 +48,7 @@ def test_a_table_is_written_from_what_is_held(tmp_path: Path) -> None:
     assert "older" not in text  # what was measured otherwise, or fitted by other rules
     assert "Outside: t1 GM of 20, t1 GM of 38." in text
     assert "4 of 6 inside" in text
+    assert f"Made by rules {RULES - 1} of the fit; the present ones are {RULES}." in text
     assert "+1.00% (1.00%) | -1.00% (1.00%)" in text
     with pytest.raises(InvalidInput, match="part"):
         bench.run("everything", 2)
