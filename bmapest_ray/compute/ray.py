@@ -97,7 +97,10 @@ class RayRunner:
         self._dispatch()
 
     def next_done(self, timeout_s: float | None = None) -> Outcome | None:
-        """Wait for a task, bringing dead actors back and stopping those that hang."""
+        """Wait for a task, bringing dead actors back and stopping those that hang.
+
+        Raises `ClusterLost` where the cluster's head is gone.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._done and self._pending:
             left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
@@ -124,8 +127,9 @@ class RayRunner:
         """Kill the actors, and stop the cluster if it was started here."""
         if self._pool is None:
             return
-        for slot in self._slots:
-            slot.kill(restart=False)
+        if not self._pool.is_lost:
+            for slot in self._slots:
+                slot.kill(restart=False)
         self._pool.close()
         self._pool = None
         self._queue.clear()
@@ -135,6 +139,8 @@ class RayRunner:
     # -- one step of the loop ------------------------------------------------------------------
 
     def _step(self, timeout_s: float) -> None:
+        if self._pool is not None:
+            self._pool.check()
         self._dispatch()
         refs = {slot.awaited: slot for slot in self._slots if slot.awaited is not None}
         waits = [slot.seconds_left for slot in self._slots]

@@ -118,6 +118,7 @@ class Fleet:
     job_s: float
     costs: RayCosts
     address: str = "pretended"
+    is_lost: bool = False
     clock: Clock = field(default_factory=Clock)
     busy_s: float = 0.0
     idle_s: float = 0.0
@@ -170,6 +171,9 @@ class Fleet:
         return ref.value
 
     def kill(self, actor: Any, no_restart: bool = False) -> None:  # noqa: ANN401
+        """Do nothing."""
+
+    def check(self) -> None:
         """Do nothing."""
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Starting or joining a Ray cluster, quietly and privately."""
 
+import atexit
 import logging
 import os
 import uuid
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.compute.ray_head import host_and_port, refusal
 
 _LOCAL_OBJECT_STORE_BYTES = 256 * 1024**2
 """Jobs and results are small; a local store need not take the third of the memory that Ray asks."""
@@ -18,6 +20,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # actors without a GPU leave the variables alone
     "RAY_DEDUP_LOGS": "0",
+    # longer than a study waits for a head: Ray's own way out is to end the process without a word
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "180",
 }
 
 
@@ -65,6 +69,8 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
     ray = import_ray()
     if ray.is_initialized():
         return Session(str(ray.get_runtime_context().gcs_address), owned=False)
+    if address is not None:
+        _must_listen(address)
     secure_token()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -78,7 +84,7 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
             )
         else:
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - Ray raises the bare one where a node does not start
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = f"at '{address}'" if address else "on this machine"
         raise InvalidInput(
@@ -88,6 +94,28 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
     finally:
         secure_token()
     return Session(str(ray.get_runtime_context().gcs_address), owned=True)
+
+
+def abandon() -> None:
+    """Leave a cluster whose head is gone: Ray would wait for it at the end of the process."""
+    atexit.unregister(import_ray()._private.worker.shutdown)
+
+
+def _must_listen(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would ask it for a minute.
+
+    Raises
+    ------
+    InvalidInput
+        If nothing does.
+    """
+    where = host_and_port(address)
+    why = refusal(where) if where is not None else ""
+    if why:
+        raise InvalidInput(
+            f"a Ray cluster must answer at '{address}', got: {why}; start it or correct the "
+            "address, or use runner 'local'"
+        )
 
 
 def token_path() -> Path:

@@ -29,6 +29,9 @@ LEASE_S = 30.0
 PATIENCE_S = 900.0
 """How long calls wait for a server that is away."""
 
+_CONNECT_S = 5
+"""How long a server that does not answer at all is asked; the system itself would ask minutes."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS bmapest_drivers (
     study text NOT NULL, driver text NOT NULL, expires_at timestamptz NOT NULL,
@@ -262,7 +265,8 @@ def _connect(url: str) -> "Engine":
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
 
-    engine = create_engine(sqlalchemy_url(url), pool_pre_ping=True)
+    limits = {"connect_timeout": _CONNECT_S}
+    engine = create_engine(sqlalchemy_url(url), pool_pre_ping=True, connect_args=limits)
     try:
         engine.connect().close()
     except SQLAlchemyError as error:
