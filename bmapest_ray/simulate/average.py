@@ -46,7 +46,7 @@ class AverageOperator(EncodedOperator):
     memory_budget_gb
         Bound on the arrays kept for a derivative; it does not depend on the number of contrasts.
     tolerance
-        Of the low-rank operator that `linearise` returns.
+        Of the images that `linearise` returns.
     workers
         Threads that `linearise` uses, one chain each.
     """
@@ -103,7 +103,8 @@ class AverageOperator(EncodedOperator):
     def linearise(self, fractions: torch.Tensor) -> tuple[torch.Tensor, LowRankOperator]:
         """Return the images at ``fractions`` ``(tissue, y, x)`` and the derivative there.
 
-        The derivative is compressed to ``tolerance``, so that a solver pays for FFTs only.
+        The images are compressed to ``tolerance`` and the derivative to 1e-3 at least, so that a
+        solver pays for FFTs only and still ends where it should.
         """
         check_fractions(fractions, self.tissues, self.matrix)
         return linearised(
