@@ -71,7 +71,7 @@ CASES = (
     InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort"}),
     InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort+tv"}),
 )
-_STEPS = {"settings": {"max_iterations": 4}}
+_STEPS = {"settings": {"max_iterations": 3}}
 AVERAGED = (
     InversionCase("six", SIX, mixing="average", inversion=_STEPS, subjects=4),
     InversionCase("six, preset paper", SIX, mixing="average", subjects=4, preset="paper"),
@@ -184,7 +184,7 @@ start = mean of the other subjects, subjects of the split `report` only. """
 _AVERAGED = """# What the inversion reaches with averaged voxels
 
 Written by `bmapest bench inversion --averaged`: the paper's model, in which a voxel has one T1, T2
-and so on. Gauss-Newton from where a fit of compartments ends, stopped after four iterations,
+and so on. Gauss-Newton from where a fit of compartments ends, stopped after three iterations,
 chains side by side on all cores; beside it Adam as published, with its physics, fields and graph.
 BrainWeb slices `below-top:75`, subjects of the split `report` only. """
 _TEXT = """Data are made with the very
