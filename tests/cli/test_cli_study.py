@@ -165,7 +165,7 @@ def test_cancel_stops_a_running_study_in_order(
         time.sleep(0.02)
     assert told(capfd, "study", "status", out)["status"] == "RUNNING"
     assert told(capfd, "study", "cancel", out)["cancelled"]
-    driver.join(10)
+    driver.join(300)
     assert len(stopped) == 1
     assert told(capfd, "study", "status", out)["status"] == "INTERRUPTED"
     assert not told(capfd, "study", "cancel", out)["cancelled"]

@@ -253,7 +253,7 @@ def test_a_killed_driver_is_resumed(disturb: Callable[..., Disturbed]) -> None:
 def test_a_database_that_is_away_is_waited_for(disturb: Callable[..., Disturbed]) -> None:
     study = disturb(FEW)
     study.wait_for(8)
-    with study.database.away(5.0):
+    with study.database.away(20.0):
         pass
     study.check(IN_FLIGHT)
 

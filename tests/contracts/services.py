@@ -39,7 +39,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not self.answers():
             assert time.monotonic() < end, (self.folder / "server.log").read_text()
             time.sleep(0.2)
@@ -91,7 +91,7 @@ class Postgres:
         command = self.as_owner("postgres", "-D", str(data), "-p", str(self.port))
         command += ["-h", "127.0.0.1", "-k", "", "-F"]
         self.process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not self.answers():
             assert time.monotonic() < end
             time.sleep(0.2)
@@ -103,5 +103,5 @@ class Postgres:
     def stop(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(30)
+            self.process.wait(120)
             self.process = None

@@ -40,7 +40,7 @@ def start(out: Path, log: Path, kind: str, seconds: float, *rest: str) -> subpro
 
 def kill_after(driver: subprocess.Popen[bytes], out: Path, jobs: int) -> dict[str, JobRecord]:
     """Kill a driver once so many jobs are committed; returns what is on disk then."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 500
     while len(list((out / "jobs").glob("*/[!.]*.json"))) < jobs:
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline

@@ -138,7 +138,7 @@ class TestCrew:
             worker.start()
             time.sleep(1.0)
             assert done == []
-        worker.join(20)
+        worker.join(300)
         assert done == [True, True]
         assert search.counts() == {"COMPLETE": 1, "RUNNING": 1}
         crew.leave()
@@ -160,7 +160,7 @@ def drivers() -> Iterator[list[subprocess.Popen[bytes]]]:
     yield started
     for driver in started:
         driver.kill()
-        driver.wait(10)
+        driver.wait(60)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
