@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,8 +98,14 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
 
 
 def abandon() -> None:
-    """Leave a cluster whose head is gone: Ray would wait for it at the end of the process."""
-    atexit.unregister(import_ray()._private.worker.shutdown)
+    """Leave a cluster whose head is gone: Ray would wait for it when the process ends.
+
+    So would its hook for an exception that nobody catches, before a word of it is printed.
+    """
+    worker = import_ray()._private.worker
+    atexit.unregister(worker.shutdown)
+    if sys.excepthook is worker.custom_excepthook:
+        sys.excepthook = worker.normal_excepthook
 
 
 def _must_listen(address: str) -> None:

@@ -1,11 +1,10 @@
 """Studies on three nodes while workers, nodes, drivers, the database and MLflow die under them."""
 
-import http.server
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +16,9 @@ import faulty_study_process
 import long_job_process
 import pytest
 from postgres_server import PostgresServer, running_server
+from services import Server, levels_of
 
+from bmapest_ray.cli import main
 from bmapest_ray.compute.local import LocalRunner
 from bmapest_ray.study.run import run_study
 from bmapest_ray.study.store import load_jobs, load_results
@@ -52,7 +53,6 @@ def add_worker_node(cluster: Any) -> None:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A head without CPUs, two workers with fake GPUs; tests may add and remove nodes."""
     from ray._private.authentication_test_utils import reset_auth_token_state
-    from ray.cluster_utils import Cluster
 
     from bmapest_ray.compute.ray_session import import_ray, secure_token
 
@@ -65,66 +65,60 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         secure_token()
         reset_auth_token_state()
         import_ray()
-        small = {"object_store_memory": 100 * 1024**2, "include_dashboard": False}
-        made = patiently(
-            lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-        )
-        for _ in range(2):
-            add_worker_node(made)
-        yield made
-        made.shutdown()
+        with three_nodes() as made:
+            yield made
         reset_auth_token_state()
 
 
-class Answer(http.server.BaseHTTPRequestHandler):
-    """Says that it is there, and nothing else."""
+@contextlib.contextmanager
+def three_nodes() -> Iterator[Any]:
+    """A head without CPUs and two workers with fake GPUs."""
+    from ray.cluster_utils import Cluster
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"OK")
-
-    def log_message(self, *_: object) -> None: ...
-
-
-class Server:
-    """What a driver takes for an MLflow server, until it is stopped."""
-
-    def __init__(self) -> None:
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-        self.uri = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
+    small = {"object_store_memory": 100 * 1024**2, "include_dashboard": False}
+    made = patiently(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small}))
+    for _ in range(2):
+        add_worker_node(made)
+    yield made
+    made.shutdown()
 
 
 @pytest.fixture
-def mlflow_server() -> Iterator[Server]:
-    server = Server()
+def mlflow_server(tmp_path: Path) -> Iterator[Server]:
+    """MLflow's own server, on SQLite."""
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    server = Server(folder, f"sqlite:///{folder / 'mlflow.db'}")
+    server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 class Disturbed:
     """A study that runs in processes of its own while a test does harm."""
 
     def __init__(
-        self, folder: Path, cluster: Any, database: PostgresServer, mlflow: str, trials: int
+        self,
+        folder: Path,
+        cluster: Any,
+        database: PostgresServer,
+        trials: int,
+        mlflow: str = "none",
+        seconds: float = 0.05,
     ) -> None:
         self.out, self.log, self.trials = folder / "out", folder / "log", trials
         self.log.mkdir()
         self.cluster, self.database = cluster, database
-        self.start(mlflow)
+        self.mlflow, self.seconds = mlflow, seconds
+        self.start()
 
-    def start(self, mlflow: str = "none") -> None:
-        places = [self.out, self.log, self.cluster.address, self.database.url]
-        words = map(str, [*places, mlflow, self.trials, 0.05])
-        self.driver = subprocess.Popen([sys.executable, faulty_study_process.__file__, *words])
+    def start(self) -> None:
+        places = [self.out, self.log, self.cluster.address, self.database.url, self.mlflow]
+        words = map(str, [*places, self.trials, self.seconds])
+        with (self.log / "driver.txt").open("ab") as said:
+            self.driver = subprocess.Popen(
+                [sys.executable, faulty_study_process.__file__, *words], stderr=said
+            )
 
     def wait_for(self, jobs: int) -> None:
         """Wait until so many jobs are committed."""
@@ -177,8 +171,8 @@ def disturb(
 ) -> Iterator[Callable[..., Disturbed]]:
     made: list[Disturbed] = []
 
-    def make(trials: int, mlflow: str = "none") -> Disturbed:
-        made.append(Disturbed(tmp_path, cluster, database, mlflow, trials))
+    def make(trials: int, **more: Any) -> Disturbed:
+        made.append(Disturbed(tmp_path, cluster, database, trials, **more))
         return made[-1]
 
     yield make
@@ -261,29 +255,37 @@ def test_a_database_that_is_away_is_waited_for(disturb: Callable[..., Disturbed]
 def test_an_mlflow_server_that_is_away_costs_tracking_alone(
     disturb: Callable[..., Disturbed], mlflow_server: Server
 ) -> None:
-    study = disturb(FEW, mlflow_server.uri)
+    study = disturb(FEW, mlflow=mlflow_server.uri, seconds=0.5)
     study.wait_for(8)
-    mlflow_server.stop()
+    with mlflow_server.away(15.0):
+        study.wait_for(16)
     study.check(0)
-    assert (
-        "'bmapest study rebuild' tells MLflow what it misses"
-        in (study.log / "tracking.txt").read_text()
-    )
+    told = (study.log / "tracking.txt").read_text()
+    assert "'bmapest study rebuild' tells MLflow what it misses" in told
+    rebuilt_is_complete(study, mlflow_server)
+
+
+def rebuilt_is_complete(study: Disturbed, server: Server) -> None:
+    """Tell the server what it missed; after that it knows every trial and job once."""
+    assert main(["study", "rebuild", str(study.out), "--mlflow", server.uri]) == 0
+    jobs = faulty_study_process.jobs_of(study.trials)
+    trials = jobs // faulty_study_process.DRAWS
+    assert levels_of(server.uri, "disturbed") == {"study": 1, "trial": trials, "job": jobs}
 
 
 @pytest.mark.endurance
 def test_everything_at_once_on_more_than_200_jobs(
     disturb: Callable[..., Disturbed], mlflow_server: Server
 ) -> None:
-    study = disturb(MANY, mlflow_server.uri)
+    study = disturb(MANY, mlflow=mlflow_server.uri, seconds=1.5)
     study.wait_for(20)
     study.kill_worker()
-    mlflow_server.stop()
-    study.wait_for(50)
-    with study.database.away(20.0):
-        study.kill_worker()
-    study.wait_for(80)
-    study.remove_node()
+    with mlflow_server.away(60.0):
+        study.wait_for(50)
+        with study.database.away(20.0):
+            study.kill_worker()
+        study.wait_for(80)
+        study.remove_node()
     study.wait_for(110)
     finished = {job.id for job in load_jobs(study.out)}
     os.kill(study.driver.pid, signal.SIGKILL)
@@ -293,3 +295,4 @@ def test_everything_at_once_on_more_than_200_jobs(
     study.check(4 * IN_FLIGHT)
     after = Counter(fake_job.lines(study.log, "starts.txt"))
     assert all(after[job_id] == before[job_id] for job_id in finished)  # finished: never again
+    rebuilt_is_complete(study, mlflow_server)

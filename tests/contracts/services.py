@@ -9,10 +9,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from bmapest_ray.tracking.mlflow_setup import prepare_environment
+from bmapest_ray.tracking.mlflow_setup import open_client, prepare_environment
 
 
 def free_port() -> int:
@@ -56,6 +57,28 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+    @contextmanager
+    def away(self, seconds: float) -> Iterator[None]:
+        """Kill it for at least so long while the block runs; it is back afterwards."""
+        self.kill()
+        until = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            time.sleep(max(0.0, until - time.monotonic()))
+            self.start()
+
+
+def levels_of(uri: str, experiment: str) -> dict[str, int]:
+    """How many runs of each level an experiment has; all of them must have ended well."""
+    client = open_client(uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = list(client.search_runs([found.experiment_id], max_results=1000))
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    levels = [run.data.tags["bmapest.level"] for run in runs]
+    return {level: levels.count(level) for level in ("study", "trial", "job")}
 
 
 class Postgres:
