@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bmapest_ray.compute.execution import Worker
 from bmapest_ray.study.ports import Progress, Runner, Task
+
+if TYPE_CHECKING:
+    from bmapest_ray.study.config import StudyConfig
 
 PROBE = "bmapest_ray.compute.probe"
 WORKERS = 2
@@ -49,6 +53,23 @@ def overhead_ms(count: int = 1000) -> float:
         runner.shutdown()
 
 
+def pretended_study(draws: int) -> "StudyConfig":
+    """Return a study of so many jobs that tracks nothing and keeps no maps."""
+    from bmapest_ray.study.loading import parse_study
+
+    return parse_study(
+        {
+            "name": "pretended",
+            "question": "What does keeping a study cost?",
+            "anatomy": {"matrix": 8},
+            "protocols": ["t2prep[0]"],
+            "noise": {"snr": 100, "draws": draws},
+            "output": {"maps": False},
+            "tracking": {"mlflow": False},
+        }
+    )
+
+
 def drive(count: int, runner: Runner, progress: Progress | None = None) -> dict[str, float]:
     """Run a study of pretended jobs and shut its runner down.
 
@@ -58,20 +79,9 @@ def drive(count: int, runner: Runner, progress: Progress | None = None) -> dict[
         ``ms_per_job``; and ``before_gb`` and ``peak_gb``, what the process held at most before and
         at the end.
     """
-    from bmapest_ray.study.loading import parse_study
     from bmapest_ray.study.run import run_study
 
-    config = parse_study(
-        {
-            "name": "pretended",
-            "question": "What does keeping a study cost?",
-            "anatomy": {"matrix": 8},
-            "protocols": ["t2prep[0]"],
-            "noise": {"snr": 100, "draws": count},
-            "output": {"maps": False},
-            "tracking": {"mlflow": False},
-        }
-    )
+    config = pretended_study(count)
     before_gb = peak_gb()
     with tempfile.TemporaryDirectory(prefix="bmapest-bench-") as folder:
         try:

@@ -146,6 +146,8 @@ def _right_way_up(
     head: Head, level: NoiseLevel, model: SignalModel, settings: ScanSettings
 ) -> Head:
     """Turn signed images so that physics and prior find them more likely than their negatives."""
+    if not model.signed:
+        return head
     parts, chosen = simplex_components(), _sampled(head, settings)
     vector, voxels = _start(head, chosen, model), head.voxels(chosen, parts)
     blind = 1e3 * voxels.intensity.abs().amax(0)
@@ -161,7 +163,7 @@ def _right_way_up(
             likely.append(moments_of(tried, model, vector, alone, parts).log_evidence)
         if float((likely[0] - likely[1]).clamp(-_ONE_VOXEL, _ONE_VOXEL).sum()) < 0:
             turned[:, contrast] *= -1
-    return replace(head, intensity=turned) if model.signed else head
+    return replace(head, intensity=turned)
 
 
 def _shared_mm3(scan: Scan, mask: NDArray[np.bool_], settings: ScanSettings) -> float:

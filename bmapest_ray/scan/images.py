@@ -122,7 +122,7 @@ def _measured(path: Path, phase: Path | None) -> _Measured:
         if phase is not None:
             raise InvalidInput(f"{path} holds its own phase, {phase} cannot be added; leave it out")
         raw = read_mrd(path)
-        magnitude = _checked(Volume(np.abs(raw.data), raw.affine), path)
+        magnitude = _checked(raw.magnitude, path)
         signed, across = real_part(raw.data, raw.affine)
         if is_smooth(across):
             return _Measured(magnitude, signed, "raw data were taken with their phase")
@@ -150,8 +150,7 @@ def read_image(path: Path) -> Volume:
         As `load_volume`; and for colour images, negative values and slices without any signal.
     """
     if is_mrd(path):
-        raw = read_mrd(path)
-        return _checked(Volume(np.abs(raw.data), raw.affine), path)
+        return _checked(read_mrd(path).magnitude, path)
     _refuse_colour(path)
     return _checked(load_volume(path), path)
 

@@ -15,6 +15,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from bmapest_ray.anatomy.nifti import Volume
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 
 SUFFIXES = (".h5", ".mrd")
@@ -37,6 +38,11 @@ class ComplexVolume:
 
     data: NDArray[np.complex64]
     affine: NDArray[np.float64]
+
+    @property
+    def magnitude(self) -> Volume:
+        """The image without its phase."""
+        return Volume(np.abs(self.data), self.affine)
 
 
 def is_mrd(path: Path) -> bool:
@@ -227,9 +233,7 @@ def added_in_phase(coils: NDArray[np.complex64]) -> NDArray[np.complex64]:
     total = np.zeros_like(strongest)
     square = np.zeros(strongest.shape, dtype=np.float32)
     for coil in coils:
-        product = coil * strongest.conj()
-        parts = [gaussian_filter(part, _COIL_WIDTH) for part in (product.real, product.imag)]
-        weight = parts[0] + 1j * parts[1]
+        weight = gaussian_filter(coil * strongest.conj(), _COIL_WIDTH)
         total += weight.conj() * coil
         square += np.abs(weight) ** 2
     total /= np.sqrt(np.maximum(square, np.float32(1e-30)))

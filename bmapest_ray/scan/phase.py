@@ -84,9 +84,15 @@ def real_part(
     """
     turned = image * np.exp(-1j * smooth_phase(image, affine)).astype(np.complex64)
     size = np.abs(turned)
-    bright = size > _BRIGHT * np.quantile(size[size > 0], 0.95)
+    bright = _bright(size)
     share = np.sqrt(np.mean(turned.imag[bright] ** 2) / np.mean(size[bright] ** 2))
     return np.ascontiguousarray(turned.real), float(share)
+
+
+def _bright(size: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where an image of such magnitudes has signal."""
+    found: NDArray[np.bool_] = size > _BRIGHT * np.quantile(size[size > 0], 0.95)
+    return found
 
 
 def is_smooth(quadrature: float) -> bool:
@@ -101,11 +107,11 @@ def smooth_phase(image: NDArray[np.complex64], affine: NDArray[np.float64]) -> N
     double = np.where(image == 0, 0, image**2 / np.maximum(np.abs(image), 1e-30))
     trend = _trend(double.astype(np.complex64))
     left = double * np.exp(-1j * trend)
-    trend += np.angle(left.sum())
-    left *= np.exp(-1j * np.angle(left.sum()))
+    turn = np.angle(left.sum())
+    trend += turn
+    left *= np.exp(-1j * turn)
     sigma = [_WIDTH_MM / size for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1]]
-    parts = [gaussian_filter(part.astype(np.float32), sigma) for part in (left.real, left.imag)]
-    phase: NDArray[np.float32] = (trend + np.arctan2(parts[1], parts[0])) / 2
+    phase: NDArray[np.float32] = (trend + np.angle(gaussian_filter(left, sigma))) / 2
     return phase.astype(np.float32)
 
 
@@ -138,8 +144,7 @@ def _chosen_pairs(
     double: NDArray[np.complex64], axis: int
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """Return some bright voxels and their next neighbours along an axis, `(pair, 3)`."""
-    size = np.abs(double)
-    bright = size > _BRIGHT * np.quantile(size[size > 0], 0.95)
+    bright = _bright(np.abs(double))
     bright &= np.roll(bright, -1, axis)
     last = [slice(None)] * 3
     last[axis] = slice(-1, None)

@@ -97,14 +97,12 @@ class AveragedChain:
         per_proton: list[torch.Tensor] = []
         collected: dict[str, list[torch.Tensor]] = {name: [] for name in PROPERTIES}
         for group, span in zip(rows.groups, rows.spans, strict=True):
+            basis = None if dual is None else Pair(dual.values[span].mH, dual.slopes[span].mH)
             for name, slope in self._group_slopes(group, heard, at, voxels):
                 flat = slope.flatten(0, 1)
-                if dual is None:
-                    collected[name].append(flat)
-                    continue
-                collected[name].append(dual.slopes[span].conj().T @ flat)
-                if name == "pd":
-                    per_proton.append(dual.values[span].conj().T @ flat)
+                collected[name].append(flat if basis is None else basis.slopes @ flat)
+                if basis is not None and name == "pd":
+                    per_proton.append(basis.values @ flat)
         if dual is None:
             every = {name: torch.cat(parts) for name, parts in collected.items()}
             return every["pd"], every

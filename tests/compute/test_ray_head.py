@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bmapest_ray.compute.local import LocalRunner
+from bmapest_ray.compute.platform_bench import pretended_study
 from bmapest_ray.compute.ray import RayRunner
 from bmapest_ray.compute.ray_fleet import Fleet, RayCosts
 from bmapest_ray.compute.ray_head import ClusterLost, HeadWatch, host_and_port
-from bmapest_ray.study.loading import parse_study
 from bmapest_ray.study.ports import Outcome, Task
 from bmapest_ray.study.run import run_study
 from bmapest_ray.study.store import load_jobs
@@ -75,17 +75,7 @@ class Doomed(Fleet):
 
 
 def test_a_study_whose_head_goes_ends_and_is_resumed(tmp_path: Path) -> None:
-    config = parse_study(
-        {
-            "name": "doomed",
-            "question": "What if the head goes?",
-            "anatomy": {"matrix": 8},
-            "protocols": ["t2prep[0]"],
-            "noise": {"snr": 100, "draws": JOBS},
-            "output": {"maps": False},
-            "tracking": {"mlflow": False},
-        }
-    )
+    config = pretended_study(JOBS)
     work = "bmapest_ray.compute.probe:pretend"
     runner = RayRunner(work, pool=Doomed(2, 5.0, RayCosts(0.0, 0.0, 0.0)))
     with pytest.raises(ClusterLost):

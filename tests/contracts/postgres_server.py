@@ -4,14 +4,13 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from services import free_port, while_away
 
 
 def binaries() -> Path:
@@ -22,12 +21,6 @@ def binaries() -> Path:
     if not found:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
     return found[-1].parent
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as made:
-        made.bind(("127.0.0.1", 0))
-        return int(made.getsockname()[1])
 
 
 class PostgresServer:
@@ -58,16 +51,9 @@ class PostgresServer:
     def stop(self, mode: str = "immediate") -> None:
         self._call("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
 
-    @contextlib.contextmanager
-    def away(self, seconds: float) -> Iterator[None]:
+    def away(self, seconds: float) -> contextlib.AbstractContextManager[None]:
         """Stop for at least so long while the block runs; it is back afterwards."""
-        self.stop()
-        until = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            time.sleep(max(0.0, until - time.monotonic()))
-            self.start()
+        return while_away(self.stop, self.start, seconds)
 
     def _call(self, program: str, *words: object) -> None:
         done = subprocess.run(

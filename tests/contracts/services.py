@@ -9,11 +9,25 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from bmapest_ray.tracking.mlflow_setup import open_client, prepare_environment
+
+
+@contextmanager
+def while_away(
+    stop: Callable[[], None], start: Callable[[], None], seconds: float
+) -> Iterator[None]:
+    """Stop for at least so long while the block runs; it is back afterwards."""
+    stop()
+    until = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        time.sleep(max(0.0, until - time.monotonic()))
+        start()
 
 
 def free_port() -> int:
@@ -58,16 +72,9 @@ class Server:
             self.process.wait()
             self.process = None
 
-    @contextmanager
-    def away(self, seconds: float) -> Iterator[None]:
+    def away(self, seconds: float) -> AbstractContextManager[None]:
         """Kill it for at least so long while the block runs; it is back afterwards."""
-        self.kill()
-        until = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            time.sleep(max(0.0, until - time.monotonic()))
-            self.start()
+        return while_away(self.kill, self.start, seconds)
 
 
 def levels_of(uri: str, experiment: str) -> dict[str, int]:
