@@ -1,5 +1,7 @@
 """How MLflow is set up: no telemetry, no long retries, no chatter, and where a study's store is."""
 
+import importlib
+import importlib.util
 import logging
 import os
 import urllib.error
@@ -46,6 +48,15 @@ def default_uri(directory: Path) -> str:
 def is_server(uri: str) -> bool:
     """Whether a URI names a server rather than a database."""
     return uri.startswith(("http://", "https://"))
+
+
+def import_notebook() -> None:
+    """Import IPython where it is installed, before a thread does.
+
+    MLflow imports it while it writes; matplotlib, drawing meanwhile, takes it for whole.
+    """
+    if importlib.util.find_spec("IPython") is not None:
+        importlib.import_module("IPython")
 
 
 def check_server(uri: str, timeout_s: float = 5.0) -> None:

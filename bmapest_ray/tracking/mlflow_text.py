@@ -1,5 +1,6 @@
 """What a study says in MLflow's words: names it allows, params, metrics, notes."""
 
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,13 +30,17 @@ def clip(values: Mapping[str, str], length: int = 5000) -> dict[str, str]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield dotted names and texts of the leaves of nested mappings, leaving out what is unset."""
+    """Yield dotted names and texts of the leaves of nested mappings, leaving out what is unset.
+
+    Texts are those of what a JSON file gives back: MLflow refuses a parameter that is told again
+    with another text, as a rebuild does where a server died in the middle of a run.
+    """
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from flatten(value, f"{name}.")
         elif value is not None:
-            yield allowed_name(name), str(value)
+            yield allowed_name(name), str(json.loads(json.dumps(value, default=str)))
 
 
 def score_points(scores: Mapping[str, Mapping[str, float | None]]) -> list[Point]:

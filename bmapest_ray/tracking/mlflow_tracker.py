@@ -16,6 +16,7 @@ from bmapest_ray.tracking.mlflow_setup import (
     ARTIFACTS_NAME,
     check_server,
     default_uri,
+    import_notebook,
     is_server,
     open_client,
 )
@@ -79,6 +80,7 @@ class MlflowTracker:
             check_server(uri)
         if artifacts is not None:
             check_store(artifacts)
+        import_notebook()
         self.uri, self._artifacts = uri, artifacts
         self._images = images
         self._writer = writer or Writer()

@@ -263,6 +263,12 @@ def test_names_and_values_that_mlflow_takes() -> None:
     assert dict(flatten({"a": {"b": 1, "c": None}, "d[0]": "x"})) == {"a.b": "1", "d_0": "x"}
 
 
+def test_what_comes_back_from_a_file_is_told_in_the_same_words() -> None:
+    told = {"weights": (("dir", 0.5),), "none": (), "kind": TrialStatus.COMPLETE, "on": True}
+    assert dict(flatten(json.loads(json.dumps(told)))) == dict(flatten(told))
+    assert dict(flatten(told))["weights"] == "[['dir', 0.5]]"
+
+
 def test_a_score_that_is_not_a_number_is_left_out() -> None:
     job = replace(make_job("j"), scores={"GM": {"psnr_db": None, "ssim": float("nan"), "mae": 0.1}})
     scored = [name for name, _, _ in job_points(job) if name.endswith("/GM")]
