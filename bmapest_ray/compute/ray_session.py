@@ -1,11 +1,13 @@
 """Starting or joining a Ray cluster, quietly and privately."""
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +18,9 @@ from bmapest_ray.compute.ray_head import host_and_port, refusal
 
 _LOCAL_OBJECT_STORE_BYTES = 256 * 1024**2
 """Jobs and results are small; a local store need not take the third of the memory that Ray asks."""
+
+_FAREWELL_S = 30.0
+"""Ray's threads wait some seconds for a head that is gone."""
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing phones home
@@ -76,13 +81,14 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=dashboard,
-                dashboard_host="127.0.0.1",
-                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            with _on_loopback():
+                ray.init(
+                    address="local",
+                    include_dashboard=dashboard,
+                    dashboard_host="127.0.0.1",
+                    object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                    **quiet,
+                )
         else:
             ray.init(address=address, **quiet)
     except Exception as error:  # noqa: BLE001 - Ray raises the bare one where a node does not start
@@ -97,15 +103,36 @@ def connect(address: str | None, *, dashboard: bool = False) -> Session:
     return Session(str(ray.get_runtime_context().gcs_address), owned=True)
 
 
-def abandon() -> None:
-    """Leave a cluster whose head is gone: Ray would wait for it when the process ends.
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a node that starts here be its machine's own: every server of it listens on 127.0.0.1.
 
-    So would its hook for an exception that nobody catches, before a word of it is printed.
+    Ray does so by itself on macOS and Windows, where no cluster of machines is expected.
+    """
+    from ray._private import ray_constants
+
+    spread = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = spread
+
+
+def abandon() -> None:
+    """Leave a cluster whose head is gone without asking it, as Ray would when the process ends.
+
+    So would its hook for an exception that nobody catches, before a word of it is printed. Ray's
+    threads are stopped here: left to themselves they crash the process at its end.
     """
     worker = import_ray()._private.worker
     atexit.unregister(worker.shutdown)
     if sys.excepthook is worker.custom_excepthook:
         sys.excepthook = worker.normal_excepthook
+    farewell = worker.global_worker.core_worker.shutdown_driver
+    stopping = threading.Thread(target=farewell, daemon=True)
+    stopping.start()
+    stopping.join(_FAREWELL_S)
 
 
 def _must_listen(address: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,19 +82,31 @@ def _gathers(rep: RepetitionPlan, n_z_before: int, *, empty: int) -> Array:
 
     Edges of one kind into one target, which are states that a pulse made equal, take further rows.
     """
-    found: list[tuple[int, int, int, int]] = []  # target, number, column, source
+    targets, numbers, columns, sources = [], [], [], []
     for kind, edges in zip(Transition, rep.edges, strict=True):
-        column = _COLUMN[kind]
-        first = 0 if kind in _FROM_Z else n_z_before
-        seen: Counter[int] = Counter()
-        for source, target in zip(edges.source.tolist(), edges.target.tolist(), strict=True):
-            found.append((target, seen[target], column, source + first))
-            seen[target] += 1
-    rows: dict[tuple[int, int], list[int]] = {}
-    for target, number, column, source in sorted(found):
-        row = rows.setdefault((number, target), [target, empty, empty, empty])
-        row[column] = source
-    return np.array([rows[key] for key in sorted(rows)], dtype=np.int64).reshape(-1, 4)
+        targets.append(edges.target)
+        numbers.append(_occurrences(edges.target))
+        columns.append(np.full(len(edges.target), _COLUMN[kind]))
+        sources.append(edges.source + (0 if kind in _FROM_Z else n_z_before))
+    most = 1 + max((int(target.max()) for target in targets if len(target)), default=0)
+    key = np.concatenate(numbers) * most + np.concatenate(targets)
+    keys, row = np.unique(key, return_inverse=True)
+    rows = np.full((len(keys), 4), empty, dtype=np.int64)
+    rows[:, 0] = keys % most
+    rows[row, np.concatenate(columns)] = np.concatenate(sources)
+    return rows
+
+
+def _occurrences(values: Array) -> Array:
+    """Return how many equal values come before each, shape as ``values``."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    counts = np.empty_like(order)
+    counts[order] = np.arange(len(values)) - np.repeat(
+        starts, np.diff(np.append(starts, len(values)))
+    )
+    return counts
 
 
 class _Slopes(torch.autograd.Function):

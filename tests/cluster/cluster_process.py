@@ -16,7 +16,8 @@ if __name__ == "__main__":
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
-            "num_cpus": 2,
+            "num_cpus": 3,
+            "num_gpus": 2,
             "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
             "object_store_memory": 128 * 1024**2,

@@ -1,6 +1,7 @@
-"""Studies on three nodes while workers, nodes, drivers, the database and MLflow die under them."""
+"""Studies on three nodes while workers, nodes, heads, drivers, the database and MLflow die."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import fake_job
 import faulty_study_process
 import long_job_process
+import psutil
 import pytest
 from postgres_server import PostgresServer, running_server
 from services import Server, levels_of
@@ -81,6 +83,54 @@ def three_nodes() -> Iterator[Any]:
         add_worker_node(made)
     yield made
     made.shutdown()
+
+
+class ClusterOfItsOwn:
+    """A cluster of one node whose processes a test may kill."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("cluster_process.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        told = next(line for line in self._process.stdout if line.startswith("{"))
+        self.address: str = json.loads(told)["gcs"]
+
+    def kill_head(self) -> None:
+        (head,) = [p for p in self._processes() if p.name() == "gcs_server"]
+        head.kill()
+
+    def kill(self) -> None:
+        """Kill what is left of it; Ray's own way out would ask the head first."""
+        if self._process.poll() is not None:
+            return
+        for process in self._processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.kill()
+        with self._process:
+            pass
+
+    def _processes(self) -> list[psutil.Process]:
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def start_cluster(cluster: Any) -> Iterator[Callable[[], ClusterOfItsOwn]]:
+    """Start clusters beside that of the module, whose token they share."""
+    del cluster
+    made: list[ClusterOfItsOwn] = []
+
+    def start() -> ClusterOfItsOwn:
+        made.append(ClusterOfItsOwn())
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.kill()
 
 
 @pytest.fixture
@@ -242,6 +292,29 @@ def test_a_killed_driver_is_resumed(disturb: Callable[..., Disturbed]) -> None:
     study.wait_for(8)
     study.kill_driver()
     study.check(IN_FLIGHT)
+
+
+def test_a_study_whose_head_dies_ends_with_a_sentence_and_goes_on_at_another(
+    tmp_path: Path, database: PostgresServer, start_cluster: Callable[[], ClusterOfItsOwn]
+) -> None:
+    first = start_cluster()
+    study = Disturbed(tmp_path, first, database, FEW, seconds=4.0)
+    study.wait_for(6)
+    first.kill_head()
+    assert study.driver.wait(PATIENCE_S) == 1
+    said = (study.log / "driver.txt").read_text()
+    assert f"the head of the Ray cluster at {first.address} has been silent for 30 s" in said
+    assert "finished jobs are kept" in said
+    first.kill()
+    finished = Counter(fake_job.lines(study.log, "starts.txt"))
+    kept = {job.id for job in load_jobs(study.out)}
+    assert 6 <= len(kept) < faulty_study_process.jobs_of(FEW)
+
+    study.cluster, study.seconds = start_cluster(), 0.05
+    study.start()
+    study.check(IN_FLIGHT)
+    after = Counter(fake_job.lines(study.log, "starts.txt"))
+    assert all(after[job_id] == finished[job_id] for job_id in kept)
 
 
 def test_a_database_that_is_away_is_waited_for(disturb: Callable[..., Disturbed]) -> None:

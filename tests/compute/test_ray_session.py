@@ -1,6 +1,9 @@
-"""Finding a cluster: what is refused before Ray is asked."""
+"""Finding a cluster: what is refused before Ray is asked, and who may reach one that starts."""
 
+import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -68,3 +71,30 @@ def test_addresses_are_read_as_ray_reads_them() -> None:
     assert host_and_port("10.0.0.7:6379") == host_and_port("ray://10.0.0.7:6379")
     assert host_and_port("[::1]:6379") == ("::1", 6379)
     assert [host_and_port(text) for text in ("auto", "local", "head:x", "head")] == [None] * 4
+
+
+LISTENING = """
+import json
+import psutil
+from bmapest_ray.compute.ray_session import connect, import_ray
+
+if __name__ == "__main__":
+    session = connect(None)
+    ray = import_ray()
+    ray.get(ray.remote(lambda: 1).remote())
+    tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    found = [c.laddr.ip for p in tree for c in p.net_connections() if c.status == "LISTEN"]
+    print(json.dumps({"names": [p.name() for p in tree], "addresses": found}))
+    session.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_starts_here_is_reached_from_this_machine_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert {"gcs_server", "raylet"} <= set(told["names"])
+    assert len(told["addresses"]) >= 5  # the head's, two of the node, its agents', the workers'
+    assert {address.removeprefix("::ffff:") for address in told["addresses"]} == {"127.0.0.1"}
