@@ -1,7 +1,6 @@
 """The services that tracking is tested with: an MLflow server, and PostgreSQL below it."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -86,52 +85,3 @@ def levels_of(uri: str, experiment: str) -> dict[str, int]:
     assert {run.info.status for run in runs} == {"FINISHED"}
     levels = [run.data.tags["bmapest.level"] for run in runs]
     return {level: levels.count(level) for level in ("study", "trial", "job")}
-
-
-class Postgres:
-    """A PostgreSQL of its own in a folder, on the loopback address."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
-        assert initdb, "install postgresql"
-        self.programs = Path(initdb).resolve().parent
-        self.process: subprocess.Popen[bytes] | None = None
-        self.url = f"postgresql+psycopg://mlflow@127.0.0.1:{self.port}/postgres"
-
-    def as_owner(self, *command: str) -> list[str]:
-        """PostgreSQL refuses to be root."""
-        words = [str(self.programs / command[0]), *command[1:]]
-        return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *words] if (
-            os.getuid() == 0
-        ) else words  # fmt: skip
-
-    def start(self) -> None:
-        data = self.folder / "data"
-        data.mkdir()
-        if os.getuid() == 0:
-            shutil.chown(data, "postgres", "postgres")
-            for parent in (self.folder, *self.folder.parents):
-                if parent != Path("/") and parent.stat().st_uid == 0 and parent != Path("/tmp"):  # noqa: S108
-                    parent.chmod(parent.stat().st_mode | 0o011)
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-        initdb = self.as_owner("initdb", "-D", str(data), "-U", "mlflow", "-A", "trust", "-N")
-        subprocess.run(initdb, check=True, **quiet)  # type: ignore[call-overload]
-        command = self.as_owner("postgres", "-D", str(data), "-p", str(self.port))
-        command += ["-h", "127.0.0.1", "-k", "", "-F"]
-        self.process = subprocess.Popen(command, **quiet)  # type: ignore[call-overload]
-        end = time.monotonic() + 300
-        while not self.answers():
-            assert time.monotonic() < end
-            time.sleep(0.2)
-
-    def answers(self) -> bool:
-        with closing(socket.socket()) as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.send_signal(signal.SIGINT)
-            self.process.wait(120)
-            self.process = None

@@ -16,7 +16,8 @@ from bmapest_ray.tracking.mlflow_tracker import MlflowTracker
 from bmapest_ray.tracking.writer import Writer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "contracts"))
-from services import Postgres, Server, levels_of
+from postgres_server import running_server
+from services import Server, levels_of
 from tracker_contract import make_job, make_result, make_study, make_trial
 
 pytestmark = [
@@ -37,11 +38,9 @@ compute: {runner: local}
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    database = Postgres(tmp_path_factory.mktemp("postgres"))
-    database.start()
-    yield database.url
-    database.stop()
+def postgres() -> Iterator[str]:
+    with running_server() as database:
+        yield database.url.replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
