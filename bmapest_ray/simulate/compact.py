@@ -21,7 +21,7 @@ def compact(
     n_z_before = 1
     for stage, rep in zip(stages, table.repetitions, strict=True):
         assert stage.latent is not None  # noqa: S101 - set by _backward
-        keep = stage.latent.max(axis=1) >= accuracy.min_latent_signal * strongest
+        keep = stage.latent >= accuracy.min_latent_signal * strongest
         keep[0] = True
         fid = stage.children[Transition.Z_TO_PLUS][0]
         if accuracy.is_for_mean:

@@ -15,27 +15,24 @@ from bmapest_ray.sequence.protocol import StateAccuracy
 from bmapest_ray.simulate.compact import compact
 from bmapest_ray.simulate.events import EventTable, Repetition
 from bmapest_ray.simulate.plan import Floats, Ints, Plan, Transition
-from bmapest_ray.simulate.prepass_loops import (
-    add_arrivals,
-    add_passed_on,
-    audible,
-    number_equal,
-    strongest,
-)
+from bmapest_ray.simulate.prepass_loops import add_passed_on, emit, fade, hear_through, mix
 from bmapest_ray.simulate.stage import (
     Complexes,
     Probes,
     Stage,
     attenuation_s_per_m2,
+    attenuation_terms,
     rotation,
     starts_longitudinal,
 )
 
-_K_KEY_PER_M = 5e-3
-_TAU_KEY_S = 1e-6
+_KEY = np.array([5e-3, 5e-3, 5e-3, 1e-6])
+"""Dephasings that differ by less, in 1/m and s, are one."""
 _HASH = np.array(
     [0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9, 0x14D049BB133111EB, 0x2545F4914F6CDD1D], dtype=np.int64
 )  # 62-bit odd numbers: products wrap, and no small difference of dephasings hashes to zero
+_TO_Z = (Transition.Z_TO_Z, Transition.PLUS_TO_Z, Transition.CONJ_TO_Z)
+_TO_PLUS = (Transition.Z_TO_PLUS, Transition.PLUS_TO_PLUS, Transition.CONJ_TO_PLUS)
 
 
 def make_plan(
@@ -71,25 +68,23 @@ def make_plan(
 def _forward(
     table: EventTable, probes: Probes, accuracy: StateAccuracy, nyquist: Floats
 ) -> list[Stage]:
-    k, tau = np.zeros((1, 3)), np.zeros(1)
+    kt = np.zeros((1, 4))
     magnetisation: Complexes = np.ones((1, len(probes.b1)), dtype=np.complex128)
     n_z = 1
     stages: list[Stage] = []
     for rep in table.repetitions:
-        stage = _pulse(k, tau, magnetisation, n_z, rep, probes, accuracy)
+        stage = _pulse(kt, magnetisation, n_z, rep, probes, accuracy)
         _evolve(stage, rep, probes, nyquist, accuracy.min_emitted_signal)
         stages.append(stage)
-        k, tau, n_z = stage.k.copy(), stage.tau.copy(), stage.n_z
-        k[n_z:] += rep.k_per_m[-1]
-        tau[n_z:] += rep.time_s[-1]
+        kt, n_z = np.column_stack([stage.k, stage.tau]), stage.n_z
+        kt[n_z:] += np.append(rep.k_per_m[-1], rep.time_s[-1])
         magnetisation = stage.magnetisation * stage.relaxation
         magnetisation[0] += 1 - np.exp(-rep.time_s[-1] / probes.t1_s)
     return stages
 
 
 def _pulse(
-    k: Floats,
-    tau: Floats,
+    kt: Floats,
     magnetisation: Complexes,
     n_z: int,
     rep: Repetition,
@@ -97,34 +92,34 @@ def _pulse(
     accuracy: StateAccuracy,
 ) -> Stage:
     """Mix by the pulse, merge equal dephasings, drop what is too weak."""
-    factor = rotation(rep.angle_rad * probes.b1, rep.phase_rad)
-    z, plus = slice(0, n_z), slice(n_z, None)
-    kt = np.column_stack([k, tau])
-    m_z, m_plus = magnetisation[z], magnetisation[plus]
-    to_z = [
-        (Transition.Z_TO_Z, kt[z], m_z),
-        (Transition.PLUS_TO_Z, kt[plus], m_plus),
-        (Transition.CONJ_TO_Z, -kt[plus], m_plus.conj()),
-    ]
-    to_plus = [
-        (Transition.Z_TO_PLUS, kt[z], m_z),
-        (Transition.PLUS_TO_PLUS, kt[plus], m_plus),
-        (Transition.CONJ_TO_PLUS, -kt[plus], m_plus.conj()),
-    ]
-    kt_z, new_z, child_z = _merge(to_z, factor, accuracy, origin_first=True)
-    kt_plus, new_plus, child_plus = _merge(to_plus, factor, accuracy, origin_first=False)
-    n_new_z = len(kt_z)
-    children = dict(child_z)
-    for kind, index in child_plus.items():
-        children[kind] = np.where(index >= 0, index + n_new_z, -1)
-    kt_all = np.concatenate([kt_z, kt_plus])
-    states = np.concatenate([new_z, new_plus])
-    empty = np.zeros((len(states), 0))
+    by_kind = rotation(rep.angle_rad * probes.b1, rep.phase_rad)
+    factor = np.array([[by_kind[kind] for kind in kinds] for kinds in (_TO_Z, _TO_PLUS)])
+    n_plus = len(kt) - n_z
+    arrivals = len(kt) + n_plus
+    inverse, first = np.empty((2, arrivals), dtype=np.int64)
+    merged = np.empty((2, arrivals, len(probes.b1)), dtype=np.complex128)
+    strength = np.empty((2, arrivals))
+    keys = np.round(kt / _KEY).astype(np.int64) @ _HASH
+    count = mix(keys, magnetisation, n_z, factor, inverse, first, merged, strength)
+    strength[0, inverse[0]] = np.inf  # the relaxed state comes first
+    starts = np.split(inverse, [n_z, len(kt)])
+    numbers: list[Ints] = []
+    children: dict[Transition, Ints] = {}
+    for target, kinds in enumerate((_TO_Z, _TO_PLUS)):
+        keep = _strong(strength[target, :count], accuracy)
+        place = np.full(count, -1, dtype=np.int64)
+        place[keep] = np.arange(len(keep)) + (len(numbers[0]) if numbers else 0)
+        numbers.append(keep)
+        children.update({kind: place[start] for kind, start in zip(kinds, starts, strict=True)})
+    came = first[np.concatenate(numbers)]
+    kt_after = kt[np.where(came < len(kt), came, came - n_plus)]
+    kt_after[came >= len(kt)] *= -1
+    empty = np.zeros((len(came), 0))
     return Stage(
-        k=kt_all[:, :3],
-        tau=kt_all[:, 3],
-        magnetisation=states,
-        n_z=n_new_z,
+        k=kt_after[:, :3],
+        tau=kt_after[:, 3],
+        magnetisation=np.concatenate([m[n] for m, n in zip(merged, numbers, strict=True)]),
+        n_z=len(numbers[0]),
         children=children,
         attenuation=empty,
         relaxation=empty,
@@ -132,37 +127,11 @@ def _pulse(
     )
 
 
-def _merge(
-    parts: list[tuple[Transition, Floats, Complexes]],
-    factor: dict[Transition, Complexes],
-    accuracy: StateAccuracy,
-    *,
-    origin_first: bool,
-) -> tuple[Floats, Complexes, dict[Transition, Ints]]:
-    """Sum the contributions of equal dephasing; returns ``kt``, magnetisation and child indices."""
-    kt = np.concatenate([part[1] for part in parts])
-    scale = np.array([_K_KEY_PER_M] * 3 + [_TAU_KEY_S])
-    keys = np.round(kt / scale).astype(np.int64) @ _HASH
-    inverse, first = np.empty_like(keys), np.empty_like(keys)
-    count = number_equal(keys, inverse, first)
-    merged = np.zeros((count, factor[parts[0][0]].shape[0]), dtype=np.complex128)
-    start = 0
-    for kind, part_kt, values in parts:
-        add_arrivals(values, factor[kind], inverse[start : start + len(part_kt)], merged)
-        start += len(part_kt)
-    strength = strongest(merged)
-    if origin_first:
-        strength[inverse[0]] = np.inf
+def _strong(strength: Floats, accuracy: StateAccuracy) -> Ints:
+    """Return which states stay after a pulse, the strongest first."""
     keep = np.flatnonzero(strength >= accuracy.min_state_mag)
-    keep = keep[np.argsort(-strength[keep], kind="stable")][: accuracy.max_state_count]
-    rank = np.full(count, -1, dtype=np.int64)
-    rank[keep] = np.arange(len(keep))
-    placed = rank[inverse]
-    children, start = {}, 0
-    for kind, part_kt, _ in parts:
-        children[kind] = placed[start : start + len(part_kt)]
-        start += len(part_kt)
-    return kt[first[keep]], merged[keep], children
+    strongest: Ints = keep[np.argsort(-strength[keep], kind="stable")][: accuracy.max_state_count]
+    return strongest
 
 
 def _evolve(
@@ -174,61 +143,46 @@ def _evolve(
     k_squared = (2 * np.pi) ** 2 * (stage.k[:n_z] ** 2).sum(axis=1)
     last = attenuation_s_per_m2(stage.k[n_z:], rep, slice(-1, None))[:, 0]
     stage.attenuation = np.concatenate([k_squared * duration, last])
-    stage.relaxation = np.exp(-probes.diffusivity_m2_per_s * stage.attenuation[:, None])
-    stage.relaxation[:n_z] *= np.exp(-duration / probes.t1_s)
-    stage.relaxation[n_z:] *= np.exp(-duration / probes.t2_s)
+    stage.relaxation = np.empty(stage.magnetisation.shape)
+    z_left, plus_left = np.exp(-duration / np.array([probes.t1_s, probes.t2_s]))
+    diffusivity = probes.diffusivity_m2_per_s
+    fade(stage.attenuation, diffusivity, z_left, plus_left, n_z, stage.relaxation)
     stage.emission = np.zeros_like(stage.relaxation)
     if rep.adc.any() and len(stage.k) > n_z:
-        stage.emission[n_z:] = _loudness(stage, rep, probes, nyquist, min_emitted)
-
-
-def _loudness(
-    stage: Stage, rep: Repetition, probes: Probes, nyquist: Floats, min_emitted: float
-) -> Floats:
-    """Return the largest signal of each ``+`` state, ``(state, probe)``."""
-    size = np.abs(stage.magnetisation[stage.n_z :])
-    k_start = stage.k[stage.n_z :]
-    loud = np.zeros_like(size)
-    limit = nyquist + 0.55
-    during = rep.k_per_m[rep.adc]
-    # thresholds are relative to the strongest signal, which is below sqrt(1/2): a safe first cut
-    near = (k_start + during.max(axis=0) >= -limit) & (k_start + during.min(axis=0) <= limit)
-    candidates = np.flatnonzero((size.max(axis=1) >= 0.02 * min_emitted) & near.all(axis=1))
-    candidates = candidates[audible(k_start[candidates], during, limit)]
-    if not candidates.size:
-        return loud
-    sampled = np.flatnonzero(rep.adc)
-    few = sampled[np.unique(np.linspace(0, len(sampled) - 1, 9).astype(int))]
-    time = rep.time_s[few]
-    tau = np.abs(stage.tau[stage.n_z :][candidates][:, None] + time)
-    b = attenuation_s_per_m2(k_start[candidates], rep, few)
-    exponent = (
-        time[:, None] / probes.t2_s
-        + tau[:, :, None] / probes.t2dash_s
-        + b[:, :, None] * probes.diffusivity_m2_per_s
-    )
-    loud[candidates] = np.sqrt(2) * size[candidates] * np.exp(-exponent.min(axis=1))
-    return loud
+        limit = nyquist + 0.55
+        during = rep.k_per_m[rep.adc]
+        sampled = np.flatnonzero(rep.adc)
+        few = sampled[np.unique(np.linspace(0, len(sampled) - 1, 9).astype(int))]
+        k, tau, magnetisation = (a[n_z:] for a in (stage.k, stage.tau, stage.magnetisation))
+        # thresholds are relative to the strongest signal, which is below sqrt(1/2): a safe cut
+        near = (k + during.max(axis=0) >= -limit) & (k + during.min(axis=0) <= limit)
+        heard = np.flatnonzero(near.all(axis=1))
+        loud = np.zeros((len(heard), len(probes.b1)))
+        emit(
+            k[heard], tau[heard], magnetisation[heard], during, limit, 0.02 * min_emitted,
+            rep.time_s[few], attenuation_terms(rep, few), probes.rates, loud,
+        )  # fmt: skip
+        stage.emission[n_z + heard] = loud
 
 
 def _backward(stages: list[Stage], table: EventTable, probes: Probes, floor: float) -> None:
-    """Set ``latent``: how much of the signal comes through a state, per probe.
+    """Set ``latent``: how much of the signal comes through a state, for the probe with the most.
 
     Contributions along different paths add in quadrature. The loudest single path, as MR-zero takes
     it, is no measure where many weak paths make an echo (echo trains, balanced steady states).
     """
-    gain_next: Floats | None = None
+    following: Floats | None = None
     for number in range(len(stages) - 1, -1, -1):
         stage = stages[number]
-        size = np.maximum(np.abs(stage.magnetisation), 1e-300)
-        gain = np.where(stage.emission >= floor, stage.emission / size, 0.0)
-        if gain_next is not None:
-            following = table.repetitions[number + 1]
-            factor = rotation(following.angle_rad * probes.b1, following.phase_rad)
-            squares = np.zeros_like(gain)
+        gain = np.zeros(stage.emission.shape)
+        if following is not None:
+            after = table.repetitions[number + 1]
+            factor = rotation(after.angle_rad * probes.b1, after.phase_rad)
             for kind, child in stages[number + 1].children.items():
                 rows = slice(0, stage.n_z) if starts_longitudinal(kind) else slice(stage.n_z, None)
-                add_passed_on(child, factor[kind], gain_next, squares[rows])
-            gain = np.sqrt(gain**2 + squares * stage.relaxation**2)
-        stage.latent = gain * size
-        gain_next = gain
+                add_passed_on(child, factor[kind], following, gain[rows])
+        stage.latent = np.empty(len(gain))
+        hear_through(
+            stage.emission, stage.magnetisation, stage.relaxation, floor, gain, stage.latent
+        )
+        following = gain

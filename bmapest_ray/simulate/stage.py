@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,11 @@ class Probes:
     t2dash_s: Floats
     diffusivity_m2_per_s: Floats
     b1: Floats
+
+    @cached_property
+    def rates(self) -> Floats:
+        """1 / T2, 1 / T2' and D, shape ``(3, probe)``."""
+        return np.array([1 / self.t2_s, 1 / self.t2dash_s, self.diffusivity_m2_per_s])
 
 
 @dataclass
@@ -45,16 +51,24 @@ def attenuation_s_per_m2(k_start: Floats, rep: Repetition, events: Ints | slice)
     ``b = (2 pi)^2 / 3 sum dt (k1^2 + k1 k2 + k2^2)``, a quadratic in ``k_start``; shape
     ``(state, event)``, s/m^2.
     """
+    terms = attenuation_terms(rep, events)
+    k_squared = (k_start**2).sum(axis=1)
+    result: Floats = k_squared[:, None] * terms[:, 0] + k_start @ terms[:, 1:4].T + terms[:, 4]
+    return result
+
+
+def attenuation_terms(rep: Repetition, events: Ints | slice) -> Floats:
+    """Return the terms of b at the end of events: of ``|k|^2``, of ``k`` and constant.
+
+    Shape ``(event, 5)``.
+    """
     after = rep.k_per_m
     before = np.concatenate([np.zeros((1, 3)), after[:-1]])
     dt = rep.duration_s
     linear = np.cumsum(dt[:, None] * (before + after), axis=0)[events]
     constant = np.cumsum(dt * (before**2 + before * after + after**2).sum(axis=1))[events]
-    k_squared = (k_start**2).sum(axis=1)
-    result: Floats = ((2 * np.pi) ** 2 / 3) * (
-        3 * k_squared[:, None] * rep.time_s[events] + 3 * k_start @ linear.T + constant
-    )
-    return result
+    terms = np.column_stack([rep.time_s[events], linear, constant / 3])
+    return (2 * np.pi) ** 2 * terms
 
 
 def rotation(angle: Floats, phase: float) -> dict[Transition, Complexes]:
