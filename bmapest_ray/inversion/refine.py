@@ -61,20 +61,24 @@ class Refinement:
         responses = local_responses(self.problem.model, x[:1])
         self.products += 9.0
         point = self.problem.point(x)
-        energy = self.problem.fidelity.value(torch.zeros_like(point.s))
+        enough = EXPLAINED * self.problem.fidelity.value(torch.zeros_like(point.s))
         for _ in range(ROUNDS):
-            index = (point.value > EXPLAINED * energy).nonzero()[:, 0]
+            index = (point.value > enough).nonzero()[:, 0]
             if not len(index):
                 break
             before = point.value.clone()
-            point = _scatter(point, self._round(index, _rows(point, index), responses), index)
+            rows = self._round(index, _rows(point, index), responses, enough[index])
+            point = _scatter(point, rows, index)
             self.moves += 1
             if not bool((point.value[index] < WORTHWHILE * before[index]).any()):
                 break
         return point
 
-    def _round(self, index: Tensor, point: Point, responses: Tensor) -> Point:
-        """One sign search and one emptying per threshold, on some batch items."""
+    def _round(self, index: Tensor, point: Point, responses: Tensor, enough: Tensor) -> Point:
+        """One sign search and one emptying per threshold, on some batch items.
+
+        Ends as soon as every objective is low ``enough``.
+        """
         problem = self.problem.select(index)
         search = SignSearch(problem, self.signs, responses, self.noise_known)
         moves: list[Callable[[Point], Tensor]] = [search.propose]
@@ -84,6 +88,8 @@ class Refinement:
             if torch.equal(changed, point.x):
                 continue
             adapted = self._adapt(problem, changed)
+            if bool((_better(adapted, point).value <= enough).all()):
+                return _better(adapted, point)
             gain = window_mean(search.misfit(point.s) - search.misfit(adapted.s), 5)
             mixed = torch.where((gain > 0)[:, None], adapted.x, point.x)
             settled = self._adapt(problem, mixed)

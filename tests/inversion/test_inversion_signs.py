@@ -6,6 +6,7 @@ from synthetic import T1INV, T2PREP, SyntheticOperator, brain, cohort_mean, psnr
 
 from bmapest_ray.inversion.loss import MagnitudeImage
 from bmapest_ray.inversion.problem import Problem
+from bmapest_ray.inversion.refine import EXPLAINED, Refinement
 from bmapest_ray.inversion.result import Status
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.sign_search import SignSearch, local_responses
@@ -121,3 +122,22 @@ def test_automatic_signs_reach_the_truth_and_never_do_worse(contrasts, seed):
     assert signed.status in (Status.CONVERGED, Status.MAX_ITERATIONS)
     assert "Sign start" in signed.message
     assert float(signed.maps.min()) >= 0
+
+
+def test_refinement_ends_with_the_first_move_that_explains_the_data(operator, monkeypatch):
+    truth = brain(MATRIX)
+    wrong = truth.clone()
+    wrong[:, 12, 7] = torch.tensor([0.9, 0.05, 0.05])
+    problem = _problem(operator, operator.forward(truth))
+    settings = SolverSettings()
+    refinement = Refinement(problem, settings, sign_images(operator, truth), noise_known=False)
+    fits, adapt = [], Refinement._adapt
+    monkeypatch.setattr(
+        Refinement, "_adapt", lambda self, p, x: fits.append(adapt(self, p, x)) or fits[-1]
+    )
+    found = refinement.run(wrong[None])
+    assert float((found.p[0] - truth).abs().max()) < 1e-3
+    enough = EXPLAINED * float(problem.fidelity.value(torch.zeros_like(found.s)))
+    values = [float(fit.value) for fit in fits]
+    assert values[-1] <= enough
+    assert all(value > enough for value in values[:-1])
