@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "experiment", "method", "subject", "tissue", *SCORE_COLUMNS, "seconds", "total_seconds",
-    "iterations", "solver_status", "scan_time_s", "evaluations", "settings", "cohort", "data",
-    "job_id",
+    "tuning_seconds", "iterations", "solver_status", "scan_time_s", "evaluations", "settings",
+    "cohort", "data", "job_id",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ def rows_of(results: Iterable[CaseResult]) -> Iterator[dict[str, Any]]:
                     **{name: record.scores[tissue].get(name) for name in SCORE_COLUMNS},
                     "seconds": record.seconds,
                     "total_seconds": record.total_seconds,
+                    "tuning_seconds": result.tuning_seconds,
                     "iterations": record.iterations,
                     "solver_status": record.solver_status,
                     "scan_time_s": record.scan_time_s,

@@ -6,6 +6,7 @@ tuning has seen. Jobs are committed one by one, so a programme goes on where it 
 case that another list of subjects shares jobs with finds them done.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -89,6 +90,8 @@ class CaseResult:
     evaluations: int
     """Settings that were compared on the tune subjects."""
     records: tuple[JobRecord, ...]
+    tuning_seconds: float = 0.0
+    """Time of all jobs that compared the settings."""
 
 
 def searched(plan: Plan) -> tuple[Mapping[str, Any], ...]:
@@ -145,7 +148,8 @@ def collect(cases: Sequence[Case], store: StudyStore) -> tuple[CaseResult, ...]:
         _, settings = _chosen(case, done)
         reported = (store.job(p.id) for p in case.jobs(Stage.REPORT, settings))
         kept = tuple(record for record in reported if record is not None)
-        found.append(CaseResult(case, settings, len(case.candidates), kept))
+        tuning_s = sum(record.total_seconds for record in done.values())
+        found.append(CaseResult(case, settings, len(case.candidates), kept, tuning_s))
     return tuple(found)
 
 
@@ -171,7 +175,7 @@ class _Pool:
         self._store, self._runner, self._progress = store, runner, progress
         self._out: dict[str, tuple[Payload, str]] = {}
         self.done: dict[str, JobRecord] = {}
-        self._failed = 0
+        self._failed, self._began, self._ran = 0, time.monotonic(), 0
 
     def run(self, jobs: Iterable[tuple[Payload, str]]) -> None:
         """Run all jobs, those of one protocol together."""
@@ -207,9 +211,10 @@ class _Pool:
         self._failed += record.status is not JobStatus.DONE
         self._store.commit(record)
         self.done[payload.id] = record
+        self._ran += 1
 
     def _show(self, skipped: int, left: int) -> None:
-        done = len(self.done)
+        done, seconds = len(self.done), time.monotonic() - self._began
         self._progress.update(
             Snapshot(
                 jobs_done=done,
@@ -219,7 +224,7 @@ class _Pool:
                 trials_done=0,
                 trials_total=0,
                 best={},
-                seconds=0.0,
-                seconds_left=None,
+                seconds=seconds,
+                seconds_left=seconds / self._ran * left if self._ran else None,
             )
         )

@@ -11,7 +11,7 @@ from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.report.paper_comparisons import against, more_sequences
 from bmapest_ray.report.paper_results import COLUMNS, read_results
-from bmapest_ray.report.paper_tables import accuracy_tables, published, write_tables
+from bmapest_ray.report.paper_tables import accuracy_tables, cost_table, published, write_tables
 from bmapest_ray.study.cache import JobCache
 from bmapest_ray.study.experiments import EXPERIMENTS
 from bmapest_ray.study.job import run_job
@@ -96,6 +96,32 @@ def test_what_was_not_run_is_said(tmp_path: Path) -> None:
     text = write_tables(frame(), tmp_path)["md"].read_text()
     assert "want of processor time: Voxel-wise NNLS on T1, one contrast; 2 sequences; 3" in text
     assert "U-Net, strong recipe on T1, one contrast; 2 sequences; 6 sequences" in text
+
+
+def test_ties_and_losses_of_best_are_said_by_tissue(tmp_path: Path) -> None:
+    six = frame()
+    more = six.assign(subject="1" + six.subject)  # six subjects alone cannot be significant
+    results = pd.concat([six, more], ignore_index=True)
+    names = sorted(set(results.subject))
+    noise = results.subject.map({name: 4.0 * (-1) ** n * (1 + n) for n, name in enumerate(names)})
+    nnls = (results.method == "nnls") & (results.tissue == "WM")
+    results.loc[nnls, "psnr_db"] += 2 + noise[nnls]  # now as good as best, on the whole
+    text = write_tables(results, tmp_path)["md"].read_text()
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("- T1, four contrasts: `best`")
+    ]
+    assert "ties with Voxel-wise NNLS in WM (psnr_db)" in line
+    assert "loses to k-means in CSF (psnr_db, soft_dice)" in line
+    assert "loses to Voxel-wise NNLS in GM (mae)" in line  # the lower the better
+    assert "The cause has not been looked for" in line
+
+
+def test_what_a_method_took_counts_its_tuning_once_per_experiment() -> None:
+    results = frame()
+    results["total_seconds"], results["tuning_seconds"] = 6.0, 84.0
+    _, table = cost_table(results)
+    (best,) = [row for row in table.rows if row[0].startswith("this package")]
+    assert best[1:] == ["2", "6", "12", "96", "4.0"]  # (12 * 6 + 2 * 84) / 60
 
 
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
