@@ -79,6 +79,12 @@ class FactorCache:
         self._remember(key, factors)
         return factors
 
+    def holds(self, key: str) -> bool:
+        """Whether `get` would find something under ``key``; a file may still be unreadable."""
+        path = self._path(key)
+        with self._lock:
+            return key in self._memory or (path is not None and path.is_file())
+
     def _remember(self, key: str, factors: tuple[ImageFactors, ...]) -> None:
         with self._lock:
             self._memory[key] = factors

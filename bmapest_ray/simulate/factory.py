@@ -22,6 +22,7 @@ from bmapest_ray.simulate.cache import FactorCache
 from bmapest_ray.simulate.chain import HEAD_SHARES, Shares
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
+from bmapest_ray.simulate.helpers import may_fork, share_work
 from bmapest_ray.simulate.reference import ReferenceOperator
 from bmapest_ray.simulate.scene import Scene
 
@@ -210,16 +211,24 @@ def _average(scene: Scene, options: EngineOptions, shares: Shares = HEAD_SHARES)
 
 
 def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> FactorOperator:
+    def key_of(chain: Chain) -> str:
+        return scene.factor_key(chain, options.tolerance, options.dtype)
+
     def of_chain(chain: Chain) -> tuple[ImageFactors, ...]:
         def build() -> tuple[ImageFactors, ...]:
             model = scene.model(chain)
             builder = FactorBuilder(model, scene.table, scene.fields, options.tolerance)
             return builder.build(options.dtype)
 
-        return cache.get(scene.factor_key(chain, options.tolerance, options.dtype), build)
+        return cache.get(key_of(chain), build)
 
+    chains = scene.protocol.chains
+    lacking = [chain for chain in chains if not cache.holds(key_of(chain))]
+    processes = min(options.workers, len(lacking))
+    if processes > 1 and cache.directory is not None and may_fork():
+        share_work(lambda number: of_chain(lacking[number]), len(lacking), processes)
     with ThreadPoolExecutor(options.workers) as pool:
-        factors = list(pool.map(of_chain, scene.protocol.chains))
+        factors = list(pool.map(of_chain, chains))
     return assemble(
         scene.protocol,
         scene.acquisition,
