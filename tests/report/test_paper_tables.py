@@ -68,6 +68,15 @@ def test_means_and_deviations_stand_in_their_columns() -> None:
     assert old[-1] == "20"
 
 
+def test_a_tissue_that_is_known_has_no_psnr() -> None:
+    results = frame()
+    results.loc[results.tissue == "WM", "psnr_db"] = math.nan
+    _, table = next(accuracy_tables(results))
+    best = next(r for r in table.rows if r[0].startswith("this package"))
+    assert best[2] == "-"
+    assert "nan" not in " ".join(best)
+
+
 def test_gains_are_paired_signed_and_corrected() -> None:
     gains = {(g.other, g.score): g for g in against(frame())}
     psnr = gains["nnls", "psnr_db"]
