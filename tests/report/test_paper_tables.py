@@ -101,6 +101,15 @@ def test_tables_say_why_published_dice_saturates(tmp_path: Path) -> None:
     assert picked["mean"].tolist() == [30.5]
 
 
+def test_the_paper_is_compared_with_a_run_of_its_own_code(tmp_path: Path) -> None:
+    values = dict(zip(TISSUES, (17.5, 18.8, 29.0), strict=True))
+    paper = pd.DataFrame([row("sequences-1", "paper", "42", t, values[t]) for t in TISSUES])
+    both = pd.concat([frame(), paper], ignore_index=True)
+    text = write_tables(both, tmp_path)["md"].read_text()
+    assert "PSNR of GM, WM, CSF: T1, four contrasts: +0.5, +0.0, -1.1 dB." in text
+    assert "the paper's own code" not in write_tables(frame(), tmp_path)["md"].read_text()
+
+
 def test_what_was_not_run_is_said(tmp_path: Path) -> None:
     text = write_tables(frame(), tmp_path)["md"].read_text()
     assert "want of processor time: Voxel-wise NNLS on T1, one contrast; 2 sequences; 3" in text
