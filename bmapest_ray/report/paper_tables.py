@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.report.markup import bullets, section, table
 from bmapest_ray.report.paper_comparisons import Gain, against, more_sequences
+from bmapest_ray.report.paper_names import PUBLISHED, TITLES, title_of
+from bmapest_ray.report.paper_notes import notes_of
 from bmapest_ray.report.statistics import format_p
 from bmapest_ray.report.tables import TextTable
-from bmapest_ray.study.experiments import EXPERIMENTS, UNET_EXPERIMENTS
+from bmapest_ray.study.experiments import EXPERIMENTS
 from bmapest_ray.study.files import replace_text
 from bmapest_ray.study.loading import studies_folder
 from bmapest_ray.study.table import SCORE_COLUMNS
@@ -21,45 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = (("psnr_db", 1), ("ssim", 2), ("mae", 4), ("soft_dice", 3), ("dice_paper", 2))
-PUBLISHED = "published"
-TITLES = {
-    PUBLISHED: "BMapEst, as published",
-    "published-unet": "U-Net, as published",
-    "published-clustering": "Clustering, as published",
-    "paper": "BMapEst, run here (preset paper)",
-    "best": "this package (preset best)",
-    "unet-paper": "U-Net, the paper's recipe",
-    "unet-strong": "U-Net, strong recipe",
-}
-NOTES = (
-    "Mean ± standard deviation over subjects; n is their number, and a row with n below 10 holds "
-    "only the subjects that were run. No figure is extrapolated.",
-    "Published rows: 20 BrainWeb subjects, noise-free data, start from the mean of 19 others. "
-    "`paper` rows: noise-free data of the model that is fitted, start from the mean of 13 others. "
-    "`best` rows and baselines: SNR 100 at the reference t1inv[3], compartments; data and fit "
-    "share one model, which flatters `best` and, less, voxel-wise NNLS.",
-    "`dice_paper` counts as the paper does: its true labels are taken at the corner of the pixel "
-    "instead of its centre, half a pixel off, so that perfect maps score only about 0.77 (GM), "
-    "0.80 (WM) and 0.58 (CSF). Published Dice values sit at that ceiling; they cannot tell good "
-    "maps from perfect ones.",
-    "Tuned settings were chosen on subjects 04, 05, 06 and 18, which no row reports; `tuned` is "
-    "the number of settings that were compared. Seconds are the median wall time of one inversion "
-    "on one core of a machine that was shared, and at times stopped, while this table was made: "
-    "they are upper bounds.",
-)
-
-
-_CAUSES = {
-    "t1inv-single": "This contrast gives GM the signal of 0.6 WM + 0.4 CSF. On the tune subjects "
-    "99.8 % of the squared error of `best` lies in directions that it does not see; there the "
-    "Gaussian prior decides, which does not know that half of the voxels hold one tissue alone, "
-    "as clustering assumes and networks learn. Total variation on top lowers GM by 0.01 to 0.9 dB "
-    "for strengths from 0.03 to 1; principal components give the same as the cohort's Gaussian."
-}
-"""Why `best` does not win, by experiment."""
-_PAPERS_CODE = {"sequences-1": (17.0, 18.8, 30.1), "sequences-2": (25.2, 27.0, 36.3)}
-"""PSNR of GM, WM and CSF after 501 steps of the paper's own code on BrainWeb subject 42."""
-_SIGNIFICANT = 0.05
 _TUNE_SUBJECTS = 4
 
 
@@ -73,7 +36,7 @@ def write_tables(frame: "pd.DataFrame", out: Path) -> dict[str, Path]:
     """
     tables = [*accuracy_tables(frame), cost_table(frame), *gain_tables(frame)]
     head = "# The experiments of BMapEst (arXiv 2404.14739)\n\nMade by `bmapest reproduce paper`."
-    said = [*NOTES, *beside_the_papers_code(frame), *not_won(frame), *missing(frame)]
+    said = notes_of(frame)
     notes = "\n".join(f"- {note}" for note in said)
     body = "\n\n".join(f"## {title}\n\n{text.markdown}" for title, text in tables)
     paths = {kind: out / f"paper.{kind}" for kind in ("md", "csv", "html")}
@@ -81,62 +44,6 @@ def write_tables(frame: "pd.DataFrame", out: Path) -> dict[str, Path]:
     replace_text(paths["html"], _html(tables, said))
     _write_csv(frame, paths["csv"])
     return paths
-
-
-def missing(frame: "pd.DataFrame") -> Iterator[str]:
-    """Say which cells of the programme have not been run, or not for all ten subjects."""
-    from bmapest_ray.baselines.catalogue import BASELINES
-
-    rows = frame.drop_duplicates(["experiment", "method", "subject"])
-    counts = rows.groupby(["experiment", "method"]).size().to_dict()
-    wanted = {
-        "paper": list(EXPERIMENTS),
-        "best": list(EXPERIMENTS),
-        **{method: [n for n, e in EXPERIMENTS.items() if e.published] for method in BASELINES},
-        **{f"unet-{recipe}": list(UNET_EXPERIMENTS) for recipe in ("paper", "strong")},
-    }
-    for method, names in wanted.items():
-        none = [EXPERIMENTS[name].title for name in names if not counts.get((name, method))]
-        if none:
-            yield (
-                f"Not run yet, for want of processor time: {title_of(method)} on "
-                f"{'; '.join(none)}. `bmapest reproduce paper` goes on with it."
-            )
-
-
-def beside_the_papers_code(frame: "pd.DataFrame") -> Iterator[str]:
-    """Compare with runs of the paper's own code on one subject."""
-    found = []
-    for name, theirs in _PAPERS_CODE.items():
-        mine = frame[
-            (frame.experiment == name) & (frame.method == "paper") & (frame.subject == "42")
-        ].set_index("tissue")
-        if len(mine):
-            ours = [float(mine.psnr_db[tissue]) for tissue in TISSUES]
-            apart = ", ".join(f"{a - b:+.1f}" for a, b in zip(ours, theirs, strict=True))
-            found.append(f"{EXPERIMENTS[name].title}: {apart} dB")
-    if found:
-        yield (
-            "Subject 42 beside a run of the paper's own code, which started from the mean of 19 "
-            f"others where this one has 13, PSNR of {', '.join(TISSUES)}: {'; '.join(found)}."
-        )
-
-
-def not_won(frame: "pd.DataFrame") -> Iterator[str]:
-    """Say where ``best`` ties with a baseline or loses to it, and why."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for gain in against(frame):
-        for tissue, test, p in zip(TISSUES, gain.tests, gain.adjusted_p, strict=True):
-            sure = p is not None and p < _SIGNIFICANT
-            if test.mean_difference > 0 and (sure or p is None):
-                continue
-            verdict = "loses to" if sure else "ties with"
-            cell = f"{verdict} {title_of(gain.other)} in {tissue}"
-            found.setdefault(gain.experiment, {}).setdefault(cell, []).append(gain.score)
-    for name, cells in found.items():
-        cause = _CAUSES.get(name, "The cause has not been looked for.")
-        said = "; ".join(f"{cell} ({', '.join(scores)})" for cell, scores in cells.items())
-        yield f"{EXPERIMENTS[name].title}: `best` {said}. {cause}"
 
 
 def cost_table(frame: "pd.DataFrame") -> tuple[str, TextTable]:
@@ -194,15 +101,6 @@ def _methods(frame: "pd.DataFrame") -> list[str]:
     found = list(dict.fromkeys(frame.method))
     first = ("paper", "best")
     return sorted(found, key=lambda method: first.index(method) if method in first else len(first))
-
-
-def title_of(method: str) -> str:
-    """Return a method's name for tables."""
-    if method in TITLES:
-        return TITLES[method]
-    from bmapest_ray.baselines.catalogue import BASELINES
-
-    return BASELINES[method].title if method in BASELINES else method
 
 
 def _row(method: str, frame: "pd.DataFrame") -> list[str]:
