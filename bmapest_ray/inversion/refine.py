@@ -88,14 +88,14 @@ class Refinement:
             if torch.equal(changed, point.x):
                 continue
             adapted = self._adapt(problem, changed)
-            if bool((_better(adapted, point).value <= enough).all()):
-                return _better(adapted, point)
+            better = _better(adapted, point)
+            if bool((better.value <= enough).all()):
+                return better
             gain = window_mean(search.misfit(point.s) - search.misfit(adapted.s), 5)
             mixed = torch.where((gain > 0)[:, None], adapted.x, point.x)
             settled = self._adapt(problem, mixed)
             self.products += 1.0
-            for candidate in (adapted, settled):
-                point = _better(candidate, point)
+            point = _better(settled, better)
         return point
 
     def _adapt(self, problem: Problem, x: Tensor) -> Point:

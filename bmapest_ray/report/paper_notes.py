@@ -1,10 +1,10 @@
 """What a reader of the paper's tables must know: conditions, ties and losses, gaps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bmapest_ray.base.tissues import TISSUES
-from bmapest_ray.report.paper_comparisons import against
+from bmapest_ray.report.paper_comparisons import Gain
 from bmapest_ray.report.paper_names import title_of
 from bmapest_ray.study.experiments import EXPERIMENTS, UNET_EXPERIMENTS
 
@@ -42,9 +42,9 @@ _PAPERS_CODE = {"sequences-1": (17.0, 18.8, 30.1), "sequences-2": (25.2, 27.0, 3
 _SIGNIFICANT = 0.05
 
 
-def notes_of(frame: "pd.DataFrame") -> list[str]:
-    """Return all notes on some results."""
-    return [*NOTES, *beside_the_papers_code(frame), *not_won(frame), *missing(frame)]
+def notes_of(frame: "pd.DataFrame", gains: Sequence[Gain]) -> list[str]:
+    """Return all notes on some results and on what ``best`` gains in them."""
+    return [*NOTES, *beside_the_papers_code(frame), *not_won(gains), *missing(frame)]
 
 
 def missing(frame: "pd.DataFrame") -> Iterator[str]:
@@ -86,10 +86,10 @@ def beside_the_papers_code(frame: "pd.DataFrame") -> Iterator[str]:
         )
 
 
-def not_won(frame: "pd.DataFrame") -> Iterator[str]:
+def not_won(gains: Iterable[Gain]) -> Iterator[str]:
     """Say where ``best`` ties with a baseline or loses to it, and why."""
     found: dict[str, dict[str, list[str]]] = {}
-    for gain in against(frame):
+    for gain in gains:
         for tissue, test, p in zip(TISSUES, gain.tests, gain.adjusted_p, strict=True):
             sure = p is not None and p < _SIGNIFICANT
             if test.mean_difference > 0 and (sure or p is None):

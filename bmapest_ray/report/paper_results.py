@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "experiment", "method", "subject", "tissue", *SCORE_COLUMNS, "seconds", "total_seconds",
-    "tuning_seconds", "iterations", "solver_status", "scan_time_s", "evaluations", "settings",
-    "cohort", "data", "job_id",
+    "tuning_jobs", "tuning_seconds", "iterations", "solver_status", "scan_time_s", "evaluations",
+    "settings", "cohort", "data", "job_id",
 )  # fmt: skip
 
 
@@ -34,7 +34,8 @@ def rows_of(results: Iterable[CaseResult]) -> Iterator[dict[str, Any]]:
                     **{name: record.scores[tissue].get(name) for name in SCORE_COLUMNS},
                     "seconds": record.seconds,
                     "total_seconds": record.total_seconds,
-                    "tuning_seconds": result.tuning_seconds,
+                    "tuning_jobs": len(result.tuning),
+                    "tuning_seconds": sum(job.total_seconds for job in result.tuning),
                     "iterations": record.iterations,
                     "solver_status": record.solver_status,
                     "scan_time_s": record.scan_time_s,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = (("psnr_db", 1), ("ssim", 2), ("mae", 4), ("soft_dice", 3), ("dice_paper", 2))
-_TUNE_SUBJECTS = 4
 
 
 def write_tables(frame: "pd.DataFrame", out: Path) -> dict[str, Path]:
@@ -34,9 +33,10 @@ def write_tables(frame: "pd.DataFrame", out: Path) -> dict[str, Path]:
     frame
         Rows of `bmapest_ray.report.paper_results`.
     """
-    tables = [*accuracy_tables(frame), cost_table(frame), *gain_tables(frame)]
+    gains = tuple(against(frame))
+    tables = [*accuracy_tables(frame), cost_table(frame), *gain_tables(frame, gains)]
     head = "# The experiments of BMapEst (arXiv 2404.14739)\n\nMade by `bmapest reproduce paper`."
-    said = notes_of(frame)
+    said = notes_of(frame, gains)
     notes = "\n".join(f"- {note}" for note in said)
     body = "\n\n".join(f"## {title}\n\n{text.markdown}" for title, text in tables)
     paths = {kind: out / f"paper.{kind}" for kind in ("md", "csv", "html")}
@@ -54,10 +54,9 @@ def cost_table(frame: "pd.DataFrame") -> tuple[str, TextTable]:
         jobs = frame[(frame.method == method) & (frame.tissue == TISSUES[0])]
         cases = jobs.drop_duplicates("experiment")
         seconds = jobs.total_seconds.sum() + cases.tuning_seconds.sum()
-        tuning = int(cases.evaluations.where(cases.evaluations > 1, 0).sum()) * _TUNE_SUBJECTS
         rows.append([
             title_of(method), str(len(cases)), str(jobs.subject.nunique()), str(len(jobs)),
-            str(tuning), f"{seconds / 60:.1f}",
+            str(cases.tuning_jobs.sum()), f"{seconds / 60:.1f}",
         ])  # fmt: skip
     caption = (
         "Wall time of all jobs one after another, data and set-up included, without the training "
@@ -131,8 +130,8 @@ def _published_row(method: str, numbers: Mapping[str, float]) -> list[str]:
     return [TITLES[method], *cells, "-", "-", "20"]
 
 
-def gain_tables(frame: "pd.DataFrame") -> Iterator[tuple[str, TextTable]]:
-    """Yield the paired comparisons of ``best`` with every baseline, and between protocols."""
+def gain_tables(frame: "pd.DataFrame", gains: Sequence[Gain]) -> Iterator[tuple[str, TextTable]]:
+    """Yield the paired comparisons: ``gains`` over every baseline, and between protocols."""
     header = ("experiment", "against", "score", *(
         text for tissue in TISSUES for text in (f"{tissue} gain [95 %]", "p (Holm)", "effect")
     ), "n")  # fmt: skip
@@ -142,7 +141,7 @@ def gain_tables(frame: "pd.DataFrame") -> Iterator[tuple[str, TextTable]]:
         "experiment and score, matched-pairs rank-biserial correlation. A gain below zero is a "
         "loss of `best`."
     )
-    rows = [_gain_cells(gain) for gain in against(frame)]
+    rows = [_gain_cells(gain) for gain in gains]
     if rows:
         yield "Against every baseline", TextTable(header, rows, caption)
     rows = [_gain_cells(gain) for gain in more_sequences(frame)]

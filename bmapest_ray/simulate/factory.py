@@ -12,7 +12,6 @@ from functools import partial
 import torch
 
 from bmapest_ray.base.errors import InvalidInput
-from bmapest_ray.sequence.protocol import Chain
 from bmapest_ray.sequence.score import Score
 from bmapest_ray.simulate.assemble import FactorOperator, assemble
 from bmapest_ray.simulate.average import AverageOperator
@@ -22,7 +21,7 @@ from bmapest_ray.simulate.cache import FactorCache
 from bmapest_ray.simulate.chain import HEAD_SHARES, Shares
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
-from bmapest_ray.simulate.helpers import may_fork, share_work
+from bmapest_ray.simulate.fork import may_fork, share_work
 from bmapest_ray.simulate.reference import ReferenceOperator
 from bmapest_ray.simulate.scene import Scene
 
@@ -211,24 +210,24 @@ def _average(scene: Scene, options: EngineOptions, shares: Shares = HEAD_SHARES)
 
 
 def _lowrank(scene: Scene, options: EngineOptions, cache: FactorCache) -> FactorOperator:
-    def key_of(chain: Chain) -> str:
-        return scene.factor_key(chain, options.tolerance, options.dtype)
+    chains = scene.protocol.chains
+    keys = [scene.factor_key(chain, options.tolerance, options.dtype) for chain in chains]
 
-    def of_chain(chain: Chain) -> tuple[ImageFactors, ...]:
+    def factors_of(number: int) -> tuple[ImageFactors, ...]:
         def build() -> tuple[ImageFactors, ...]:
-            model = scene.model(chain)
+            model = scene.model(chains[number])
             builder = FactorBuilder(model, scene.table, scene.fields, options.tolerance)
             return builder.build(options.dtype)
 
-        return cache.get(key_of(chain), build)
+        return cache.get(keys[number], build)
 
-    chains = scene.protocol.chains
-    lacking = [chain for chain in chains if not cache.holds(key_of(chain))]
-    processes = min(options.workers, len(lacking))
-    if processes > 1 and cache.directory is not None and may_fork():
-        share_work(lambda number: of_chain(lacking[number]), len(lacking), processes)
+    numbers = range(len(chains))
+    if options.workers > 1 and cache.directory is not None and may_fork():
+        lacking = [number for number in numbers if not cache.holds(keys[number])]
+        if lacking:
+            share_work(factors_of, lacking, options.workers)
     with ThreadPoolExecutor(options.workers) as pool:
-        factors = list(pool.map(of_chain, chains))
+        factors = list(pool.map(factors_of, numbers))
     return assemble(
         scene.protocol,
         scene.acquisition,

@@ -90,8 +90,8 @@ class CaseResult:
     evaluations: int
     """Settings that were compared on the tune subjects."""
     records: tuple[JobRecord, ...]
-    tuning_seconds: float = 0.0
-    """Time of all jobs that compared the settings."""
+    tuning: tuple[JobRecord, ...] = ()
+    """Jobs that compared the settings."""
 
 
 def searched(plan: Plan) -> tuple[Mapping[str, Any], ...]:
@@ -148,8 +148,8 @@ def collect(cases: Sequence[Case], store: StudyStore) -> tuple[CaseResult, ...]:
         _, settings = _chosen(case, done)
         reported = (store.job(p.id) for p in case.jobs(Stage.REPORT, settings))
         kept = tuple(record for record in reported if record is not None)
-        tuning_s = sum(record.total_seconds for record in done.values())
-        found.append(CaseResult(case, settings, len(case.candidates), kept, tuning_s))
+        tuning = tuple(done.values())
+        found.append(CaseResult(case, settings, len(case.candidates), kept, tuning))
     return tuple(found)
 
 

@@ -1,7 +1,6 @@
 """Studies on three nodes while workers, nodes, heads, drivers, the database and MLflow die."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import long_job_process
 import psutil
 import pytest
 from postgres_server import PostgresServer, running_server
-from services import Server, levels_of
+from services import Server, levels_of, start_ray
 
 from bmapest_ray.cli import main
 from bmapest_ray.compute.local import LocalRunner
@@ -89,15 +88,8 @@ class ClusterOfItsOwn:
     """A cluster of one node whose processes a test may kill."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cluster_process.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        told = next(line for line in self._process.stdout if line.startswith("{"))
-        self.address: str = json.loads(told)["gcs"]
+        self._process, addresses = start_ray()
+        self.address = addresses["gcs"]
 
     def kill_head(self) -> None:
         (head,) = [p for p in self._processes() if p.name() == "gcs_server"]

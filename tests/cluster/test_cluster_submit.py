@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from services import start_ray
 
 from bmapest_ray.cli import main
 from bmapest_ray.study.store import load_results
-
-HERE = Path(__file__).parent
 
 STUDY = """
 name: small
@@ -72,18 +71,9 @@ def environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def dashboard(environment: dict[str, str]) -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "cluster_process.py")],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdin is not None
-    with process:  # closing its stdin ends it
-        line = next(line for line in process.stdout if line.startswith("{"))
-        yield f"http://{json.loads(line)['http']}"
+    process, addresses = start_ray(environment)
+    with process:
+        yield f"http://{addresses['http']}"
 
 
 def submit(environment: dict[str, str], *words: object) -> "subprocess.CompletedProcess[str]":

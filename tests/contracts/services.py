@@ -1,5 +1,6 @@
-"""The services that tracking is tested with: an MLflow server, and PostgreSQL below it."""
+"""The services that studies are tested with: an MLflow server, a Ray cluster."""
 
+import json
 import os
 import signal
 import socket
@@ -8,9 +9,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from subprocess import Popen
 
 from bmapest_ray.tracking.mlflow_setup import open_client, prepare_environment
 
@@ -33,6 +35,19 @@ def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def start_ray(environment: Mapping[str, str] | None = None) -> tuple[Popen[str], dict[str, str]]:
+    """Start a cluster in a process of its own; closing its stdin ends it. Returns its addresses."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parents[1] / "cluster" / "cluster_process.py")],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, json.loads(next(line for line in process.stdout if line.startswith("{")))
 
 
 class Server:

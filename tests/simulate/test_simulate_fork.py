@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from bmapest_ray.sequence.parse import parse_protocol
 from bmapest_ray.simulate import factory
 from bmapest_ray.simulate.cache import FactorCache
 from bmapest_ray.simulate.factory import EngineOptions, build_operator
+from bmapest_ray.simulate.fork import may_fork, share_work
 from bmapest_ray.simulate.grid import VoxelGrid
-from bmapest_ray.simulate.helpers import may_fork, share_work
 from bmapest_ray.simulate.scene import Scene
 from bmapest_ray.tissue.fields import analytic_fields
 from bmapest_ray.tissue.table import PAPER_3T
@@ -27,7 +28,7 @@ def test_every_number_is_worked_on_once_by_one_of_the_processes(tmp_path: Path) 
         while len(list(tmp_path.iterdir())) < 2:  # until the other has begun as well
             time.sleep(0.01)
 
-    share_work(work, 7, 2)
+    share_work(work, range(7), 2)
     workers = {(tmp_path / f"{number}").read_text() for number in range(7)}
     assert len(workers) == 2
     assert str(os.getpid()) in workers
@@ -44,8 +45,8 @@ def test_an_error_here_is_raised_and_one_in_a_copy_is_left_to_the_caller(
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        share_work(lambda _: fail(True), 5, 2)
-    share_work(lambda _: fail(False), 5, 2)
+        share_work(lambda _: fail(True), range(5), 2)
+    share_work(lambda _: fail(False), range(5), 2)
     assert not multiprocessing.active_children()
     assert capfd.readouterr().err == ""
 
@@ -63,9 +64,9 @@ def test_factors_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(factory, "may_fork", lambda: True)
     shared: list[int] = []
 
-    def counted(work: object, count: int, processes: int) -> None:
-        shared.append(count)
-        share_work(work, count, processes)  # type: ignore[arg-type]
+    def counted(work: Callable[[int], object], items: Sequence[int], processes: int) -> None:
+        shared.append(len(items))
+        share_work(work, items, processes)
 
     monkeypatch.setattr(factory, "share_work", counted)
     protocol = parse_protocol("t2prep[0],t2star[0],dwi[0]")

@@ -10,9 +10,12 @@ import contextlib
 import multiprocessing
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def may_fork() -> bool:
@@ -21,8 +24,8 @@ def may_fork() -> bool:
     return sys.platform == "linux" and alone and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
 
 
-def share_work(work: Callable[[int], object], count: int, processes: int) -> None:
-    """Call ``work(0)`` to ``work(count - 1)``, each once, in this process and in copies of it.
+def share_work(work: Callable[[T], object], items: Sequence[T], processes: int) -> None:
+    """Call ``work`` with every item, once each, in this process and in copies of it.
 
     What a copy finds is lost, unless the work keeps it on disk; so are its exceptions. Whoever
     calls does again what is not there, and meets them then.
@@ -30,11 +33,11 @@ def share_work(work: Callable[[int], object], count: int, processes: int) -> Non
     Parameters
     ----------
     work
-        What to do with a number.
-    count
-        How many numbers there are.
+        What to do with an item.
+    items
+        Taken in their order.
     processes
-        This one included.
+        At most, this one included.
     """
     context = multiprocessing.get_context("fork")
     next_number = context.Value("i", 0)
@@ -44,15 +47,16 @@ def share_work(work: Callable[[int], object], count: int, processes: int) -> Non
             with next_number.get_lock():
                 number = next_number.value
                 next_number.value += 1
-            if number >= count:
+            if number >= len(items):
                 return
-            work(number)
+            work(items[number])
 
     def run_quietly() -> None:
         with contextlib.suppress(Exception, KeyboardInterrupt):
             run()
 
-    copies = [context.Process(target=run_quietly, daemon=True) for _ in range(processes - 1)]
+    count = min(processes, len(items)) - 1
+    copies = [context.Process(target=run_quietly, daemon=True) for _ in range(count)]
     for copy in copies:
         copy.start()
     try:
