@@ -10,16 +10,16 @@ outer iteration is a preconditioned, bound-constrained linear least-squares solv
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from bmapest_ray.inversion.coarse import POOR
 from bmapest_ray.inversion.ports import ForwardModel
 from bmapest_ray.inversion.problem import Linearisation, Metric, Point, Problem
 from bmapest_ray.inversion.progress import Progress
-from bmapest_ray.inversion.quadratic import Limits, Model, minimise_model, scaled
+from bmapest_ray.inversion.quadratic import Limits, Model, Product, minimise_model, scaled
 from bmapest_ray.inversion.result import Status, Step
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.stopping import Evidence, converged
@@ -93,11 +93,31 @@ class GaussNewton:
             forcing = self._forcing(progress, index, residual).masked_fill(~going, torch.inf)
             limits = Limits(forcing, self.settings.inner_iterations, self._floor(progress))
             damping = progress.extra["damping"][index]
-            product = _damped(linearisation, metric, damping)
+            product = _damped(
+                linearisation.cheap_product(self._exact(progress, index, residual)), metric, damping
+            )
             model = minimise_model(point.x, linearisation.gradient, product, metric, limits)
             self._accept(progress, index, point, linearisation.gradient, model, metric)
             progress.extra["residual"][index] = residual
         progress.iteration += 1
+
+    def point_of(self, progress: Progress, index: Tensor) -> Point:
+        """Return the objective at the present unknowns of some of the items of the last step."""
+        cache = self._cache
+        if cache is None or cache.point is None:
+            return self.problem.select(index).point(progress.x[index])
+        return cache.point.rows(index.new_tensor([cache.key.index(i) for i in index.tolist()]))
+
+    def relocate(self, progress: Progress, index: Tensor, point: Point) -> None:
+        """Go on from elsewhere with some items of the last step."""
+        progress.x[index] = point.x
+        progress.extra["damping"][index] = self.settings.damping
+        progress.extra["residual"][index] = 0.0
+        progress.extra["stalls"][index] = 0
+        cache = self._cache
+        if cache is not None and cache.point is not None:
+            rows = index.new_tensor([cache.key.index(i) for i in index.tolist()])
+            cache.point = cache.point.put(rows, point)
 
     def _floor(self, progress: Progress) -> float:
         """Squared residual at a third of the noise floor, below which inner work is wasted."""
@@ -159,6 +179,11 @@ class GaussNewton:
                 _give_up(progress, item)
             elif progress.iteration >= self.settings.iterations_limit:
                 progress.close(item, Status.MAX_ITERATIONS, f"It is {progress.iteration}.")
+
+    def _exact(self, progress: Progress, index: Tensor, residual: Tensor) -> Tensor:
+        """Return which items need the full model: their last step was a poor one."""
+        before: Tensor = progress.extra["residual"][index]
+        return (before > 0) & (residual > POOR * before)
 
     def _forcing(self, progress: Progress, index: Tensor, residual: Tensor) -> Tensor:
         """Solve the model more accurately the faster the outer residual falls."""
@@ -226,12 +251,10 @@ def _give_up(progress: Progress, item: int) -> None:
         progress.close(item, Status.DIVERGED, reason)
 
 
-def _damped(
-    linearisation: Linearisation, metric: Metric, damping: Tensor
-) -> Callable[[Tensor], Tensor]:
+def _damped(product: Product, metric: Metric, damping: Tensor) -> Product:
     if not bool((damping > 0).any()):
-        return linearisation.product
-    return lambda d: linearisation.product(d) + scaled(damping, metric.apply(d))
+        return product
+    return lambda d: product(d) + scaled(damping, metric.apply(d))
 
 
 def merge_points(good: Tensor, new: Point, old: Point) -> Point:

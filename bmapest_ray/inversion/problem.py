@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, Self, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from bmapest_ray.inversion.coarse import Blend, Jacobian, stand_in
 from bmapest_ray.inversion.face_metric import FaceMetric, face_metric
 from bmapest_ray.inversion.loss import Fidelity, Local
 from bmapest_ray.inversion.metric import ScalarMetric
@@ -68,14 +70,40 @@ class Point:
     value: Tensor
     tangent: ForwardModel | None = None
 
+    def rows(self, index: Tensor) -> Point:
+        """Return the point of some batch items, without its tangent."""
+        return Point(self.x[index], self.p[index], self.s[index], self.value[index])
+
+    def put(self, index: Tensor, rows: Point) -> Point:
+        """Return the point with other rows for some batch items, without its tangent."""
+        return Point(
+            x=self.x.index_copy(0, index, rows.x),
+            p=self.p.index_copy(0, index, rows.p),
+            s=self.s.index_copy(0, index, rows.s),
+            value=self.value.index_copy(0, index, rows.value),
+        )
+
 
 @dataclass(frozen=True)
 class Linearisation:
-    """First and (Gauss-Newton) second order information at a point, and the tangent model."""
+    """First and (Gauss-Newton) second order information at a point, and the tangent model.
+
+    Parameters
+    ----------
+    gradient
+        With respect to the unknowns.
+    product
+        Gauss-Newton product; each costs one jvp and one vjp.
+    tangent
+        The full tangent model.
+    cheap_product
+        Returns the product in which the items not marked, bool ``(batch,)``, use a stand-in.
+    """
 
     gradient: Tensor
     product: Callable[[Tensor], Tensor]
     tangent: ForwardModel
+    cheap_product: Callable[[Tensor], Callable[[Tensor], Tensor]]
 
 
 Metric = FaceMetric | ScalarMetric
@@ -128,7 +156,7 @@ class Problem:
         return self.parametrisation.vjp(point.x, dp)
 
     def linearise(self, point: Point) -> Linearisation:
-        """Gradient and Gauss-Newton products; each product costs one jvp and one vjp."""
+        """Gradient and Gauss-Newton products."""
         local = self.fidelity.local(point.s)
         curvature = local.curvature
         if curvature is None:
@@ -139,12 +167,17 @@ class Problem:
         if tangent is None:
             tangent = tangent_of(self.model, point.p)
 
-        def product(dx: Tensor) -> Tensor:
+        def product(model: Jacobian, dx: Tensor) -> Tensor:
             dp = self.parametrisation.jvp(point.x, dx)
-            out = tangent.vjp(point.p, curvature(tangent.jvp(point.p, dp)))
+            out = model.vjp(point.p, curvature(model.jvp(point.p, dp)))
             return self.parametrisation.vjp(point.x, out if bend is None else out + bend(dp))
 
-        return Linearisation(self.gradient(point, local, tangent), product, tangent)
+        def cheap_product(exact: Tensor) -> Callable[[Tensor], Tensor]:
+            cheap = stand_in(tangent)
+            return partial(product, tangent if cheap is None else Blend(tangent, cheap, exact))
+
+        gradient = self.gradient(point, local, tangent)
+        return Linearisation(gradient, partial(product, tangent), tangent, cheap_product)
 
     def metric(self, point: Point, linearisation: Linearisation) -> Metric:
         """Constraints and block metric at a point."""

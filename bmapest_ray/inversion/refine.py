@@ -19,7 +19,7 @@ from torch import Tensor
 from bmapest_ray.inversion.gauss_newton import GaussNewton, merge_points
 from bmapest_ray.inversion.problem import Point, Problem
 from bmapest_ray.inversion.settings import SolverSettings
-from bmapest_ray.inversion.sign_search import SignSearch, local_responses, window_mean
+from bmapest_ray.inversion.sign_search import LARGE, SignSearch, local_responses, window_mean
 from bmapest_ray.inversion.signs import SignImages
 
 ROUNDS = 6
@@ -31,6 +31,8 @@ WORTHWHILE = 0.9
 """A round must lower the objective to this share, or refinement ends."""
 ADAPT = 4
 """Gauss-Newton iterations after each move."""
+LEAP = 2
+"""The same after a leap, enough to see whether it helps."""
 
 
 @dataclass
@@ -55,33 +57,45 @@ class Refinement:
     noise_known: bool
     products: float = 0.0
     moves: int = field(default=0, init=False)
+    _responses: Tensor | None = field(default=None, init=False, repr=False)
 
-    def run(self, x: Tensor) -> Point:
-        """Return the refined point of every batch item."""
-        responses = local_responses(self.problem.model, x[:1])
-        self.products += 9.0
-        point = self.problem.point(x)
-        enough = EXPLAINED * self.problem.fidelity.value(torch.zeros_like(point.s))
+    def run(self, items: Tensor, x: Tensor) -> Point:
+        """Return the refined point of some batch items from their unknowns ``x``."""
+        problem = self.problem.select(items)
+        point = problem.point(x)
+        enough = EXPLAINED * problem.fidelity.value(torch.zeros_like(point.s))
         for _ in range(ROUNDS):
             index = (point.value > enough).nonzero()[:, 0]
             if not len(index):
                 break
             before = point.value.clone()
-            rows = self._round(index, _rows(point, index), responses, enough[index])
-            point = _scatter(point, rows, index)
+            rows = self._round(problem.select(index), point.rows(index), enough[index])
+            point = point.put(index, rows)
             self.moves += 1
             if not bool((point.value[index] < WORTHWHILE * before[index]).any()):
                 break
         return point
 
-    def _round(self, index: Tensor, point: Point, responses: Tensor, enough: Tensor) -> Point:
-        """One sign search and one emptying per threshold, on some batch items.
+    def leap(self, items: Tensor, point: Point) -> Point:
+        """Return the point after one sign search, or the same where that explains no more."""
+        problem = self.problem.select(items)
+        changed = replace(self._search(problem, point.x), negligible=LARGE).propose(point)
+        return _better(self._adapt(problem, changed, LEAP), point)
+
+    def _search(self, problem: Problem, x: Tensor) -> SignSearch:
+        if self._responses is None:
+            self._responses = local_responses(self.problem.model, x[:1])
+            self.products += 0.0 if hasattr(self.problem.model, "own_responses") else 9.0
+        return SignSearch(problem, self.signs, self._responses, self.noise_known)
+
+    def _round(self, problem: Problem, point: Point, enough: Tensor) -> Point:
+        """One sign search and one emptying per threshold.
 
         Ends as soon as every objective is low ``enough``.
         """
-        problem = self.problem.select(index)
-        search = SignSearch(problem, self.signs, responses, self.noise_known)
-        moves: list[Callable[[Point], Tensor]] = [search.propose]
+        search = self._search(problem, point.x)
+        first = replace(search, negligible=LARGE)  # a few voxels, often all that are wrong
+        moves: list[Callable[[Point], Tensor]] = [first.propose, search.propose]
         moves += [partial(_emptied, limit=limit) for limit in EMPTIED]
         for move in moves:
             changed = move(point)
@@ -98,8 +112,8 @@ class Refinement:
             point = _better(settled, better)
         return point
 
-    def _adapt(self, problem: Problem, x: Tensor) -> Point:
-        settings = replace(self.settings, max_iterations=ADAPT)
+    def _adapt(self, problem: Problem, x: Tensor, iterations: int = ADAPT) -> Point:
+        settings = replace(self.settings, max_iterations=iterations)
         solver = GaussNewton(problem, settings, self.noise_known)
         progress = solver.begin(x)
         while bool(progress.open.any()):
@@ -114,19 +128,3 @@ def _emptied(point: Point, limit: float) -> Tensor:
 
 def _better(new: Point, old: Point) -> Point:
     return merge_points(new.value < old.value, new, old)
-
-
-def _rows(point: Point, index: Tensor) -> Point:
-    return Point(point.x[index], point.p[index], point.s[index], point.value[index])
-
-
-def _scatter(point: Point, rows: Point, index: Tensor) -> Point:
-    def put(whole: Tensor, part: Tensor) -> Tensor:
-        return whole.index_copy(0, index, part)
-
-    return Point(
-        x=put(point.x, rows.x),
-        p=put(point.p, rows.p),
-        s=put(point.s, rows.s),
-        value=put(point.value, rows.value),
-    )

@@ -15,6 +15,7 @@ from bmapest_ray.inversion.checks import hopeless, underdetermined
 from bmapest_ray.inversion.drive import Callback, Solver, drive, outcomes
 from bmapest_ray.inversion.first_order import FirstOrder
 from bmapest_ray.inversion.gauss_newton import GaussNewton
+from bmapest_ray.inversion.leap import LeapingGaussNewton
 from bmapest_ray.inversion.parametrisation import Direct
 from bmapest_ray.inversion.ports import LinearModel
 from bmapest_ray.inversion.problem import Problem, feasible
@@ -51,23 +52,26 @@ class Session:
         self, start: Tensor, callback: Callback | None, checkpoint: Checkpoint | None
     ) -> tuple[Inversion, ...]:
         """Solve from maps ``(batch, tissue, y, x)``, or go on from a checkpoint."""
-        solver = self._solver()
+        refinement = self._refinement(start)
+        solver = self._solver(refinement)
         key = "" if checkpoint is None else self._digest(start)
         progress = checkpoint.read(key) if checkpoint is not None else None
         if progress is None:
             progress = self._begin(solver, start)
         drive(solver, progress, callback, checkpoint, key)
-        self._refine(progress)
+        if refinement is not None:
+            self._refine(progress, refinement)
         maps = self.problem.parametrisation.forward(progress.x)
         return tuple(map(self._described, outcomes(progress, maps, self.settings.name)))
 
-    def _solver(self) -> Solver:
+    def _solver(self, refinement: Refinement | None) -> Solver:
         if self.settings.first_order:
             return FirstOrder(self.problem, self.settings)
         if self.problem.fidelity.name == "ssim":
             msg = "gauss-newton needs a loss with a linearisation, got 'ssim'; use adam or lbfgs"
             raise InvalidInput(msg)
-        return GaussNewton(self.problem, self.settings, self.noise_known)
+        solver = GaussNewton(self.problem, self.settings, self.noise_known)
+        return solver if refinement is None else LeapingGaussNewton(solver, refinement)
 
     def _begin(self, solver: Solver, start: Tensor) -> Progress:
         began = time.perf_counter()
@@ -123,21 +127,29 @@ class Session:
             and self.problem.constraint != "none"
         )
 
-    def _refine(self, progress: Progress) -> None:
-        """Leave local minima of finished fits: noise-free ones, or all where asked for."""
+    def _refinement(self, start: Tensor) -> Refinement | None:
+        """Make what leaves local minima: of noise-free fits, or of all where asked for."""
         wanted = self.polish and (self.settings.signs == "search" or not self.noise_known)
+        if not (wanted and self._has_free_signs) or underdetermined(self.problem):
+            return None
+        signs = sign_images(self.problem.model, start)
+        return Refinement(self.problem, self.settings, signs, self.noise_known)
+
+    def _refine(self, progress: Progress, refinement: Refinement) -> None:
+        """Refine the finished fits."""
         done = (Status.CONVERGED, Status.MAX_ITERATIONS)
         items = [i for i, status in enumerate(progress.status) if status in done]
-        if not (wanted and self._has_free_signs and items) or underdetermined(self.problem):
-            return
-        index = torch.tensor(items)
-        signs = sign_images(self.problem.model, progress.x)
-        refinement = Refinement(self.problem.select(index), self.settings, signs, self.noise_known)
-        point = refinement.run(progress.x[index])
+        for item in items:
+            share = float(progress.extra["leapt"][item])
+            if 0 < share < 1:
+                progress.message[item] += _lowered(share)
+        index = torch.tensor(items, dtype=torch.int64)
+        spent = refinement.products
+        point = refinement.run(index, progress.x[index])
         progress.x[index] = point.x
         for row, item in enumerate(items):
             if refinement.moves:
-                self._note(progress, item, float(point.value[row]), refinement.products)
+                self._note(progress, item, float(point.value[row]), refinement.products - spent)
 
     def _note(self, progress: Progress, item: int, value: float, products: float) -> None:
         last = progress.history[item][-1]
@@ -152,10 +164,7 @@ class Session:
                 seconds=progress.elapsed,
             )
         )
-        share = value / max(last.objective, 1e-300)
-        progress.message[item] += (
-            f" A two-way sign search then lowered the objective {share:.1e}-fold."
-        )
+        progress.message[item] += _lowered(value / max(last.objective, 1e-300))
 
     def _described(self, result: Inversion) -> Inversion:
         """Add what a person must know beside how the solve ended."""
@@ -186,6 +195,10 @@ class Session:
                 "channels": [channel.image for channel in problem.model.channels],
             }
         )
+
+
+def _lowered(share: float) -> str:
+    return f" A two-way sign search lowered the objective {share:.1e}-fold."
 
 
 def _undetermined(result: Inversion, problem: Problem) -> Inversion:

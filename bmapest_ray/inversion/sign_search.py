@@ -29,15 +29,21 @@ GAIN = 0.9
 SIGNIFICANT = 4.0
 """With a known noise level, voxels with less misfit than this (half chi-squared) stay."""
 NEGLIGIBLE = 1e-4
-"""Without one, voxels with less than this share of the mean misfit stay."""
+"""Of the mean misfit: at a converged fit, a voxel below it is explained."""
+LARGE = 0.3
+"""Of the mean misfit: before convergence, a voxel above it is likely in a local minimum."""
 
 
 def local_responses(model: ForwardModel, like: Tensor, probes: int = 6, width: int = 3) -> Tensor:
     """Response of each voxel's own pixel to its own fractions, ``(tissue, channel, y, x)``.
 
-    Random signs decorrelate the neighbours; what is left of them is averaged over a window of
-    ``width`` pixels, over which fields are smooth.
+    Exact where the model offers ``own_responses()``. Else from maps of random signs, which
+    decorrelate the neighbours; what is left of them is averaged over a window of ``width``
+    pixels, over which fields are smooth.
     """
+    exact = getattr(model, "own_responses", None)
+    if exact is not None:
+        return torch.as_tensor(exact())
     tissues, shape = like.shape[-3], like.shape[-2:]
     rng = generator("sign search probes", tissues, *shape)
     total = torch.zeros((), device=like.device)
@@ -76,19 +82,22 @@ class SignSearch:
         From `local_responses`.
     noise_known
         Whether the fidelity is in units of the noise.
+    negligible
+        Without a noise level, voxels with less than this share of the mean misfit stay.
     """
 
     problem: Problem
     signs: SignImages
     responses: Tensor
     noise_known: bool
+    negligible: float = NEGLIGIBLE
 
     def propose(self, point: Point) -> Tensor:
         """Return unknowns in which the unexplained voxels took their best candidate."""
         present = self.misfit(point.s)
         least = torch.full_like(present[:, 0, 0], SIGNIFICANT)
         if not self.noise_known:
-            least = NEGLIGIBLE * present.mean((-2, -1))
+            least = self.negligible * present.mean((-2, -1))
         x = point.x.clone()
         for item in range(len(x)):
             rows, columns = (present[item] > least[item]).nonzero(as_tuple=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import lru_cache
 
 import torch
@@ -76,7 +77,41 @@ class LowRankOperator(Linear):
         self._image = torch.repeat_interleave(torch.tensor(self.ranks)).to(self.device)
         coils = fields.coils
         self._coils = None if coils is None else coils.to(self.device, dtype)
+        self._coarse: dict[float, LowRankOperator] = {}
         self._shares = _shares(self.ranks, workers if self.device.type == "cpu" else 1)
+
+    def coarse(self, tolerance: float) -> LowRankOperator:
+        """Return the operator of each image's leading ranks, built once per tolerance.
+
+        Parameters
+        ----------
+        tolerance
+            Relative error of the images that may be added, root mean square over the voxels.
+        """
+        found = self._coarse.get(tolerance)
+        if found is None:
+            found = self._coarse[tolerance] = self._truncated(self._leading(tolerance))
+        return found
+
+    def _leading(self, tolerance: float) -> torch.Tensor:
+        """Return the indices of the ranks that are kept."""
+        size = self._object.flatten(1).norm(dim=1) * self._kspace.norm(dim=1)
+        kept = []
+        for energy in size.double().square().split(self.ranks):
+            left = energy.flip(0).cumsum(0).flip(0)  # of this rank and all that follow
+            kept.append(
+                (left > tolerance**2 * left[0]) | (torch.arange(len(left), device=left.device) == 0)
+            )
+        return torch.cat(kept).nonzero()[:, 0]
+
+    def _truncated(self, kept: torch.Tensor) -> LowRankOperator:
+        found = copy(self)
+        found._kspace, found._object = self._kspace[kept], self._object[kept]
+        found._image = self._image[kept]
+        found.ranks = tuple(found._image.bincount(minlength=len(self.ranks)).tolist())
+        found._shares = _shares(found.ranks, len(self._shares))
+        found._coarse = {}
+        return found
 
     def _arrange(self, factors: tuple[ImageFactors, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Line up the ranks of all images.
@@ -179,6 +214,24 @@ class LowRankOperator(Linear):
         if self._coils is not None:
             blocks *= self._coils.abs().square().sum(dim=0).flatten()
         return blocks.view(self.tissues, self.tissues, self.matrix, self.matrix)
+
+    def own_responses(self) -> torch.Tensor:
+        """Return what each pixel shows of its own fractions, ``(tissue, channel, y, x)``.
+
+        The diagonal of the operator, ``C_q sum_r W_r`` times the sum of ``K_r`` over k-space.
+        """
+        size = self.matrix**2
+        shares = self._kspace.mean(dim=1) * self.matrix
+        images = []
+        for image in range(len(self.ranks)):
+            mine = self._image == image
+            objects = self._object[mine]
+            weights = torch.view_as_complex(objects.view(*objects.shape[:2], size, 2))
+            images.append(torch.einsum("r,rtv->tv", shares[mine], weights))
+        responses = torch.stack(images, dim=1)[:, :, None]
+        if self._coils is not None:
+            responses = responses * self._coils.flatten(1)
+        return responses.reshape(self.tissues, -1, self.matrix, self.matrix)
 
     def _passes(self, argument: torch.Tensor) -> Passes:
         """Fused loops on a CPU; torch on other devices and where autograd records."""

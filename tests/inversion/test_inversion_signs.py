@@ -133,9 +133,9 @@ def test_refinement_ends_with_the_first_move_that_explains_the_data(operator, mo
     refinement = Refinement(problem, settings, sign_images(operator, truth), noise_known=False)
     fits, adapt = [], Refinement._adapt
     monkeypatch.setattr(
-        Refinement, "_adapt", lambda self, p, x: fits.append(adapt(self, p, x)) or fits[-1]
+        Refinement, "_adapt", lambda self, *args: fits.append(adapt(self, *args)) or fits[-1]
     )
-    found = refinement.run(wrong[None])
+    found = refinement.run(torch.tensor([0]), wrong[None])
     assert float((found.p[0] - truth).abs().max()) < 1e-3
     enough = EXPLAINED * float(problem.fidelity.value(torch.zeros_like(found.s)))
     values = [float(fit.value) for fit in fits]

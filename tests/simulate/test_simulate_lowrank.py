@@ -202,3 +202,33 @@ def test_object_weights_are_the_projected_rows(width_hz):
         half = half_sample(builder.positions_m, builder.model.table.fov_m).view(16, 16)
         expected = torch.einsum("ir,ityx->rtyx", draw.conj(), columns) * half
         assert relative(weights, expected) < 1e-7
+
+
+@pytest.mark.parametrize("n_coils", [1, 2])
+def test_own_responses_are_the_diagonal(n_coils):
+    operator, _, _ = random_operator(8, n_coils)
+    responses = operator.own_responses()
+    for tissue, y, x in ((0, 0, 0), (1, 3, 6), (2, 7, 2)):
+        impulse = torch.zeros((3, 8, 8), dtype=torch.float64)
+        impulse[tissue, y, x] = 1.0
+        seen = operator.forward(impulse)[:, y, x]
+        torch.testing.assert_close(responses[tissue, :, y, x], seen)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-3])
+def test_leading_ranks_are_within_their_tolerance_and_adjoint(tolerance, workers):
+    options = EngineOptions(engine=Engine.LOWRANK, workers=workers)
+    operator = build_operator(scene_of(PROTOCOL, 16), options).operator
+    coarse = operator.coarse(tolerance)
+    assert sum(coarse.ranks) < sum(operator.ranks)
+    assert len(coarse.ranks) == len(operator.ranks)
+    assert operator.coarse(tolerance) is coarse
+    maps = torch.stack([brain_maps(16), brain_maps(16).flip(0)])
+    full, rough = operator.forward(maps), coarse.forward(maps)
+    error = (full - rough).flatten(2).norm(dim=-1) / full.flatten(2).norm(dim=-1)
+    assert 0 < float(error.max()) < 3 * tolerance
+    images = images_like(operator)
+    back = coarse.adjoint(images)
+    left = (coarse.forward(maps[0]).conj() * images).real.sum()
+    torch.testing.assert_close(left, (maps[0] * back).sum(), rtol=1e-4, atol=1e-4)
