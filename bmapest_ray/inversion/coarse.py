@@ -2,7 +2,8 @@
 
 Gradients come from the full model, so where the iterations end does not change; a product of the
 inner problem only decides how good the next step is. Where the steps of an item turn out poor, by
-an ill-conditioned problem or by its non-linearity, its next step uses the full model.
+its non-linearity, its next step uses the full model; where a voxel's weakest combination of tissues
+is seen little better than the stand-in's error, there is no stand-in.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from bmapest_ray.inversion.ports import ForwardModel
+from bmapest_ray.inversion.blocks import weakest_share
+from bmapest_ray.inversion.ports import ForwardModel, LinearModel
 
 TOLERANCE = 3e-3
 """Relative error of the stand-in, per image."""
 POOR = 0.1
 """A step that leaves more than this share of the squared residual calls for the full model."""
+RESOLVED = 0.1
+"""Most error of the stand-in as a share of a voxel's weakest response to a change of tissues."""
 
 
 @runtime_checkable
@@ -77,6 +82,14 @@ class Blend:
         return torch.cat([found, product(self.full, exact)])[torch.cat([cheap, exact]).argsort()]
 
 
+_FOUND: WeakKeyDictionary[ForwardModel, ForwardModel | None] = WeakKeyDictionary()
+
+
 def stand_in(model: ForwardModel) -> ForwardModel | None:
-    """Return the cheap approximation of a model, if it has one."""
-    return model.coarse(TOLERANCE) if isinstance(model, Truncatable) else None
+    """Return the cheap approximation of a model, if it has one that sees every tissue."""
+    if not (isinstance(model, Truncatable) and isinstance(model, LinearModel)):
+        return None
+    if model not in _FOUND:
+        seen = weakest_share(model) >= TOLERANCE / RESOLVED
+        _FOUND[model] = model.coarse(TOLERANCE) if seen else None
+    return _FOUND[model]

@@ -30,6 +30,8 @@ SUFFICIENT = 1e-4
 TRIALS = 3
 """Step lengths 1, 1/2, 1/4 are tried before the damping rises."""
 DAMPING_FIRST, DAMPING_LAST = 1e-3, 1e8
+MOST_GROWTH = 64
+"""Of the inner problem's length, where the model is exact."""
 FORCING_MOST, FORCING_LEAST = 0.1, 0.003
 
 
@@ -91,7 +93,7 @@ class GaussNewton:
         going = progress.open[index]
         if bool(going.any()):
             forcing = self._forcing(progress, index, residual).masked_fill(~going, torch.inf)
-            limits = Limits(forcing, self.settings.inner_iterations, self._floor(progress))
+            limits = Limits(forcing, self._patience(progress), self._floor(progress))
             damping = progress.extra["damping"][index]
             product = _damped(
                 linearisation.cheap_product(self._exact(progress, index, residual)), metric, damping
@@ -118,6 +120,15 @@ class GaussNewton:
         if cache is not None and cache.point is not None:
             rows = index.new_tensor([cache.key.index(i) for i in index.tolist()])
             cache.point = cache.point.put(rows, point)
+
+    def _patience(self, progress: Progress) -> int:
+        """Most products of the inner problem.
+
+        A quadratic misfit is its own model: what the first iterations leave is ill-conditioned,
+        and conjugate gradients that start anew lose what they learnt of it.
+        """
+        growth = 2**progress.iteration if self.problem.quadratic else 1
+        return self.settings.inner_iterations * min(growth, MOST_GROWTH)
 
     def _floor(self, progress: Progress) -> float:
         """Squared residual at a third of the noise floor, below which inner work is wasted."""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, Self, runtime_checkable
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from bmapest_ray.inversion.blocks import weighted_blocks
 from bmapest_ray.inversion.coarse import Blend, Jacobian, stand_in
 from bmapest_ray.inversion.face_metric import FaceMetric, face_metric
 from bmapest_ray.inversion.loss import Fidelity, Local
@@ -108,6 +108,9 @@ class Linearisation:
 
 Metric = FaceMetric | ScalarMetric
 
+QUADRATIC = ("complex", "kspace-complex", "raw", "kspace-smoothed")
+"""Fidelities that are quadratic in the images."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -198,6 +201,12 @@ class Problem:
         pointwise = self.prior is None and isinstance(self.parametrisation, Direct)
         return pointwise and isinstance(self.model, LinearModel)
 
+    @property
+    def quadratic(self) -> bool:
+        """Whether the misfit of the maps is the same quadratic at every point."""
+        phases_known = self.fidelity.name in QUADRATIC
+        return phases_known and isinstance(self.model, LinearModel)
+
     def _data_blocks(self, tangent: ForwardModel) -> Tensor | None:
         """Whitened diagonal blocks ``(batch or 1, tissue, tissue, y, x)``."""
         model = tangent if isinstance(tangent, LinearModel) else self.preconditioner
@@ -234,21 +243,3 @@ def identity_metric(x: Tensor, constraint: str, capacity: Tensor | None) -> Face
     identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[None, :, :, None, None]
     blocks = identity.expand(1, -1, -1, *x.shape[-2:])
     return face_metric(constraint, blocks, capacity, floor=0.0)
-
-
-_BLOCKS: WeakKeyDictionary[LinearModel, Tensor] = WeakKeyDictionary()
-
-
-def weighted_blocks(model: LinearModel, weights: Tensor) -> Tensor:
-    """Diagonal blocks of ``A^H diag(weights) A``, ``(tissue, tissue, y, x)``.
-
-    Exact where the weights of all channels agree, or where the model offers
-    ``weighted_normal_blocks(weights)``; otherwise the mean weight stands for all channels.
-    """
-    exact = getattr(model, "weighted_normal_blocks", None)
-    if exact is not None:
-        return torch.as_tensor(exact(weights))
-    blocks = _BLOCKS.get(model)
-    if blocks is None:
-        blocks = _BLOCKS[model] = model.normal_blocks()
-    return blocks * weights.mean()
