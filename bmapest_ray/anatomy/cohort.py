@@ -25,20 +25,31 @@ class CohortStatistics:
     """Number of subjects behind it."""
 
 
-def cohort_mean(others: Sequence[TissueMaps], subject: str) -> Tensor:
+def cohort_mean(others: Sequence[TissueMaps], subject: str, brains: int = 0) -> Tensor:
     """Return the mean of other subjects, shape `(tissue, y, x)`.
 
     Parameters
     ----------
     subject
         The subject under test, which must not be among `others`.
+    brains
+        How many brains the mean is of at least: left-right mirror images of the first subjects
+        are added until there are as many. A mean of few brains is less smooth.
 
     Raises
     ------
     InvalidInput
-        If `others` is empty, contains the subject, or its grids differ.
+        If `others` is empty, contains the subject, its grids differ, or there are fewer than half
+        of `brains`.
     """
-    return _stack(others, subject).mean(0).to(torch.float32)
+    stack = _stack(others, subject)
+    lacking = max(0, brains - len(stack))
+    if lacking > len(stack):
+        raise InvalidInput(
+            f"a mean of {brains} brains needs at least {(brains + 1) // 2} other subjects, got "
+            f"{len(stack)}; ask for fewer brains"
+        )
+    return torch.cat([stack, stack[:lacking].flip(-1)]).mean(0).to(torch.float32)
 
 
 def cohort_statistics(others: Sequence[TissueMaps], subject: str) -> CohortStatistics:

@@ -26,8 +26,12 @@ def paper(
         str, typer.Option(help="e.g. t1inv-single,sequences-2; by default all thirteen.")
     ] = "",
     methods: Annotated[
-        str, typer.Option(help="Some of paper (as published: slow), best, baselines, unet.")
-    ] = "paper,best,baselines,unet",
+        str,
+        typer.Option(
+            help="Some of paper (as published: slow), paper-19 (one subject, from 19 brains as "
+            "in the paper's own run), best, baselines, unet."
+        ),
+    ] = "paper,paper-19,best,baselines,unet",
     quick: Annotated[
         bool, typer.Option("--quick", help="Two subjects, three experiments.")
     ] = False,
@@ -35,6 +39,10 @@ def paper(
     address: Annotated[str | None, typer.Option(help="Ray cluster to join, e.g. auto.")] = None,
     table: Annotated[
         Path | None, typer.Option(help="Only write the tables of this parquet file.")
+    ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(help="Parquet file of another run: what is not run here stays as it is."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder; what is finished there is kept.")] = Path(
         "runs/paper"
@@ -46,7 +54,17 @@ def paper(
 
     reproduce_command(
         ReproduceOptions(
-            anatomy, subjects, experiments, methods, quick, runner, address, table, out, json
+            anatomy,
+            subjects,
+            experiments,
+            methods,
+            quick,
+            runner,
+            address,
+            table,
+            earlier,
+            out,
+            json,
         )
     )
 

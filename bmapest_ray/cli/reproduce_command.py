@@ -34,6 +34,7 @@ class ReproduceOptions:
     runner: str
     address: str | None
     table: Path | None
+    earlier: Path | None
     out: Path
     json: bool
 
@@ -50,12 +51,13 @@ def reproduce_command(options: ReproduceOptions) -> None:
 
 
 def _reproduce(options: ReproduceOptions) -> dict[str, Any]:
-    from bmapest_ray.report.paper_results import write_results
+    from bmapest_ray.report.paper_results import read_results, write_results
     from bmapest_ray.study.experiments import EXPERIMENTS, METHODS, make_cases
     from bmapest_ray.study.programme import begun_cases, collect
     from bmapest_ray.study.store import StudyStore
 
     started = time.monotonic()
+    earlier = read_results(options.earlier) if options.earlier else None
     overrides = _overrides(options)
     methods = _names(options.methods)
     cases = make_cases(_experiments(options), methods, overrides)
@@ -67,7 +69,7 @@ def _reproduce(options: ReproduceOptions) -> dict[str, Any]:
     every = make_cases(names, METHODS, overrides)
     known = [case for case in every if (case.experiment, case.method) in begun]
     parquet = options.out / "paper.parquet"
-    write_results(collect(known, store), parquet)
+    write_results(collect(known, store), parquet, earlier)
     return {**_tables(parquet, options.out), "seconds": time.monotonic() - started}
 
 

@@ -1,4 +1,4 @@
-"""Diagonal blocks of a linear model: the metric of its voxels, and how well they tell tissues apart."""
+"""Diagonal blocks of a linear model: its metric per voxel, and how well they tell tissues apart."""
 
 from __future__ import annotations
 

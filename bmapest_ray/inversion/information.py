@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bmapest_ray.base.errors import InvalidInput
+from bmapest_ray.inversion.blocks import weighted_blocks
 from bmapest_ray.inversion.loss import direction, radial
 from bmapest_ray.inversion.loss_rician import relative_information
 from bmapest_ray.inversion.ports import ForwardModel, LinearModel
-from bmapest_ray.inversion.problem import weighted_blocks
 
 LEAST_INFORMATION = 1e-2
 """Relative information below which a voxel's blocks shrink no more."""

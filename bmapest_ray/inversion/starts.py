@@ -1,4 +1,4 @@
-"""Maps to start from that need no other subject."""
+"""Maps to start from: names, and those that need no other subject."""
 
 from __future__ import annotations
 
@@ -8,8 +8,30 @@ from torch import Tensor
 from bmapest_ray.base.errors import InvalidInput
 
 SIMPLE_STARTS = ("uniform", "ellipse", "constant:VALUE")
+STARTS = ("cohort", "cohort:BRAINS", *SIMPLE_STARTS, "truth")
+"""All but folders of maps."""
 _HALF_AXES = (0.45, 0.36)
 """Of the ellipse, along y and x, as parts of the field of view: a head's proportions."""
+
+
+def cohort_brains(name: str) -> int | None:
+    """Return how many brains a start from the cohort's mean wants at least; None for others.
+
+    ``cohort`` takes the other subjects as they are, 0; ``cohort:19`` adds mirror images of them
+    until there are 19.
+
+    Raises
+    ------
+    InvalidInput
+        If the number is none.
+    """
+    kind, colon, text = name.partition(":")
+    if kind != "cohort":
+        return None
+    if colon and not (text.isdecimal() and int(text) > 0):
+        msg = f"a start from a cohort must say how many brains, got '{name}'; try cohort:19"
+        raise InvalidInput(msg)
+    return int(text or 0)
 
 
 def is_simple_start(name: str) -> bool:

@@ -39,12 +39,16 @@ class Gain:
     adjusted_p: tuple[float | None, ...] = ()
 
 
+_NOT_TESTED = ("best", "paper", "paper-19")
+"""Other data than those of ``best``."""
+
+
 def against(frame: "pd.DataFrame") -> Iterator[Gain]:
     """Yield ``best`` against every baseline, Holm within each experiment and score."""
     for name in EXPERIMENTS:
         mine = frame[frame.experiment == name]
         best = mine[mine.method == "best"]
-        others = [m for m in dict.fromkeys(mine.method) if m not in ("best", "paper")]
+        others = [m for m in dict.fromkeys(mine.method) if m not in _NOT_TESTED]
         for score, sign in SCORES:
             gains = [
                 _gain(name, other, score, sign, best, mine[mine.method == other])

@@ -6,6 +6,7 @@ TITLES = {
     "published-unet": "U-Net, as published",
     "published-clustering": "Clustering, as published",
     "paper": "BMapEst, run here (preset paper)",
+    "paper-19": "BMapEst, run here from 19 brains, some mirrored",
     "best": "this package (preset best)",
     "unet-paper": "U-Net, the paper's recipe",
     "unet-strong": "U-Net, strong recipe",

@@ -47,8 +47,15 @@ def rows_of(results: Iterable[CaseResult]) -> Iterator[dict[str, Any]]:
                 }
 
 
-def write_results(results: Iterable[CaseResult], path: Path) -> None:
+def write_results(
+    results: Iterable[CaseResult], path: Path, earlier: "pd.DataFrame | None" = None
+) -> None:
     """Write parquet.
+
+    Parameters
+    ----------
+    earlier
+        Rows of other runs; those of a method's experiment that was run anew give way to it.
 
     Raises
     ------
@@ -58,9 +65,21 @@ def write_results(results: Iterable[CaseResult], path: Path) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(list(rows_of(results)), columns=list(COLUMNS))
+    if earlier is not None:
+        frame = merge(frame, earlier)
     if frame.empty:
         raise InvalidInput("a table needs at least one finished report job, got none; run some")
     replace_by(path, lambda temporary: frame.to_parquet(temporary, index=False))
+
+
+def merge(frame: "pd.DataFrame", earlier: "pd.DataFrame") -> "pd.DataFrame":
+    """Return rows with those of an earlier run whose experiment and method they lack."""
+    import pandas as pd
+
+    case = ["experiment", "method"]
+    anew = earlier.set_index(case).index.isin(frame.set_index(case).index)
+    parts = [part for part in (frame, earlier[~anew]) if len(part)]
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
 
 
 def read_results(path: Path) -> "pd.DataFrame":

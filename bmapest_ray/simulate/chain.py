@@ -25,13 +25,25 @@ from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
 from bmapest_ray.tissue.table import TissueTable
 
-Shares = tuple[float, ...]
-"""Mean fraction of every tissue over the voxels of a head."""
-
 _B1_PROBES = 2
-HEAD_SHARES = (0.463, 0.355, 0.102)
-"""Mean GM, WM and CSF fraction over the head pixels of the default anatomy's slice."""
 _B1_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class MeanTissue:
+    """What a graph for the mean of a head is made for.
+
+    Parameters
+    ----------
+    shares
+        Mean fraction of every tissue over the voxels of the head; GM, WM and CSF of the default
+        anatomy's slice.
+    b1
+        Equally likely values of B1 in it; what a pulse does is averaged over them.
+    """
+
+    shares: tuple[float, ...] = (0.463, 0.355, 0.102)
+    b1: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,9 @@ class ChainModel:
     plan: Plan
     hearings: Hearings
     grid: VoxelGrid
+
+
+_HEAD = MeanTissue()
 
 
 @lru_cache(maxsize=64)
@@ -85,10 +100,10 @@ def _plan(
     mixing: Mixing,
     b1_range: tuple[float, float],
     accuracy: StateAccuracy,
-    shares: Shares,
+    mean: MeanTissue,
 ) -> Plan:
     events = event_table(chain, scanner, acquisition.matrix, acquisition.fov_m)
-    probes = make_probes(table, mixing, b1_range, mean_of=shares if accuracy.is_for_mean else None)
+    probes = make_probes(table, mixing, b1_range, mean=mean if accuracy.is_for_mean else None)
     nyquist = mrzero.nyquist_per_m(grid.matrix, grid.fov_m).double().numpy()
     return make_plan(events, probes, accuracy, nyquist)
 
@@ -98,20 +113,19 @@ def make_probes(
     mixing: Mixing,
     b1_range: tuple[float, float],
     *,
-    mean_of: Shares | None = None,
+    mean: MeanTissue | None = None,
 ) -> Probes:
     """Return the parameter sets that a graph must serve: tissues, their means, a few B1.
 
     Averaged voxels lie between the tissues, so the mean of each pair and of all is a probe too.
-    With ``mean_of`` the tissues count by these shares of a head and nothing else is probed, at
-    nominal B1.
+    With ``mean`` nothing but the mean tissue of a head is probed, as MR-zero does by default.
     """
     rows = np.array(
         [table.t1_s, table.t2_s, table.t2dash_s, table.diffusivity_m2_per_s], dtype=np.float64
     )
-    if mean_of is not None:
-        t1_s, t2_s, t2dash_s, diffusivity = (rows @ np.array(mean_of))[:, None]
-        return Probes(t1_s, t2_s, t2dash_s, diffusivity, np.ones(1))
+    if mean is not None:
+        t1_s, t2_s, t2dash_s, diffusivity = (rows @ np.array(mean.shares))[:, None]
+        return Probes(t1_s, t2_s, t2dash_s, diffusivity, np.array([mean.b1]))
     columns = list(rows.T)
     if not mixing.is_linear:
         count = rows.shape[1]
@@ -140,7 +154,7 @@ def prepare_chain(
     mixing: Mixing,
     *,
     tolerance: float,
-    shares: Shares = HEAD_SHARES,
+    mean: MeanTissue = _HEAD,
 ) -> ChainModel:
     """Build, import and plan one chain.
 
@@ -156,8 +170,8 @@ def prepare_chain(
         The object.
     tolerance
         Of the interpolation within a readout.
-    shares
-        Of GM, WM and CSF in a head, where the graph is made for the mean tissue.
+    mean
+        Where the graph is made for the mean tissue, that of which head.
 
     Raises
     ------
@@ -181,7 +195,7 @@ def prepare_chain(
         mixing,
         b1_bounds(fields.b1),
         protocol.accuracy,
-        shares,
+        mean,
     )
     events = event_table(chain, protocol.scanner, acquisition.matrix, acquisition.fov_m)
     decay = [1 / t2 + 1 / dash for t2, dash in zip(table.t2_s, table.t2dash_s, strict=True)]

@@ -18,7 +18,7 @@ from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.average_coarse import CoarseAverageOperator
 from bmapest_ray.simulate.average_following import FollowingOperator
 from bmapest_ray.simulate.cache import FactorCache
-from bmapest_ray.simulate.chain import HEAD_SHARES, Shares
+from bmapest_ray.simulate.chain import MeanTissue
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
 from bmapest_ray.simulate.fork import may_fork, share_work
@@ -168,7 +168,7 @@ def _operator(
         return _lowrank(scene, options, cache)
     follows = scene.protocol.accuracy.follows_maps and not scene.mixing.is_linear
     if follows and engine is not Engine.REFERENCE:
-        return _following(scene, options)
+        return FollowingOperator(partial(_average, scene, options), scene.table, scene.fields.b1)
     models = tuple(scene.model(chain) for chain in scene.protocol.chains)
     if engine is Engine.REFERENCE:
         return ReferenceOperator(models, scene.table, scene.fields, scene.mixing)
@@ -184,22 +184,14 @@ def _operator(
     return _average(scene, options)
 
 
-def _following(scene: Scene, options: EngineOptions) -> FollowingOperator:
-    if scene.head is None:
-        msg = (
-            "a graph that follows the maps needs the head whose mean tissue it is made for, got "
-            "none; name it in the scene or set probes: mean"
-        )
-        raise InvalidInput(msg)
-    return FollowingOperator(partial(_average, scene, options), scene.head)
-
-
-def _average(scene: Scene, options: EngineOptions, shares: Shares = HEAD_SHARES) -> AverageOperator:
+def _average(
+    scene: Scene, options: EngineOptions, mean: MeanTissue | None = None
+) -> AverageOperator:
     average: Callable[..., AverageOperator] = partial(AverageOperator, workers=options.workers)
     if scene.protocol.accuracy.is_for_mean:
         average = CoarseAverageOperator
     return average(
-        tuple(scene.model(chain, shares) for chain in scene.protocol.chains),
+        tuple(scene.model(chain, mean) for chain in scene.protocol.chains),
         scene.table,
         scene.fields,
         mixing=scene.mixing,

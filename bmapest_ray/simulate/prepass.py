@@ -22,7 +22,6 @@ from bmapest_ray.simulate.stage import (
     Stage,
     attenuation_s_per_m2,
     attenuation_terms,
-    rotation,
     starts_longitudinal,
 )
 
@@ -92,7 +91,7 @@ def _pulse(
     accuracy: StateAccuracy,
 ) -> Stage:
     """Mix by the pulse, merge equal dephasings, drop what is too weak."""
-    by_kind = rotation(rep.angle_rad * probes.b1, rep.phase_rad)
+    by_kind = probes.rotation(rep)
     factor = np.array([[by_kind[kind] for kind in kinds] for kinds in (_TO_Z, _TO_PLUS)])
     n_plus = len(kt) - n_z
     arrivals = len(kt) + n_plus
@@ -177,7 +176,7 @@ def _backward(stages: list[Stage], table: EventTable, probes: Probes, floor: flo
         gain = np.zeros(stage.emission.shape)
         if following is not None:
             after = table.repetitions[number + 1]
-            factor = rotation(after.angle_rad * probes.b1, after.phase_rad)
+            factor = probes.rotation(after)
             for kind, child in stages[number + 1].children.items():
                 rows = slice(0, stage.n_z) if starts_longitudinal(kind) else slice(stage.n_z, None)
                 add_passed_on(child, factor[kind], following, gain[rows])

@@ -9,7 +9,7 @@ import torch
 from bmapest_ray.base.digests import digest
 from bmapest_ray.sequence.protocol import Chain, Protocol
 from bmapest_ray.simulate.cache import CACHE_VERSION
-from bmapest_ray.simulate.chain import HEAD_SHARES, ChainModel, Shares, prepare_chain
+from bmapest_ray.simulate.chain import ChainModel, MeanTissue, prepare_chain
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
@@ -37,8 +37,6 @@ class Scene:
         How fractions make a signal.
     grid
         The object's voxels; None is the acquisition's, finer ones make honest data.
-    head
-        Voxels whose mean tissue decides the graph, where it follows the maps. Bool ``(y, x)``.
     """
 
     protocol: Protocol
@@ -47,15 +45,14 @@ class Scene:
     table: TissueTable
     mixing: Mixing = Mixing.COMPARTMENTS
     grid: VoxelGrid | None = None
-    head: torch.Tensor | None = None
 
     @property
     def voxels(self) -> VoxelGrid:
         """The object's grid."""
         return self.grid or self.acquisition
 
-    def model(self, chain: Chain, shares: Shares = HEAD_SHARES) -> ChainModel:
-        """Build, import and plan one chain; ``shares`` are of the mean tissue."""
+    def model(self, chain: Chain, mean: MeanTissue | None = None) -> ChainModel:
+        """Build, import and plan one chain, for the mean of a head where its graph is for one."""
         return prepare_chain(
             chain,
             self.protocol,
@@ -65,7 +62,7 @@ class Scene:
             self.fields,
             self.mixing,
             tolerance=NODE_TOLERANCE,
-            shares=shares,
+            mean=mean or MeanTissue(),
         )
 
     def factor_key(self, chain: Chain, tolerance: float, dtype: torch.dtype) -> str:

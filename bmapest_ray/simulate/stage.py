@@ -16,7 +16,10 @@ Complexes = NDArray[np.complex128]
 
 @dataclass(frozen=True)
 class Probes:
-    """Parameter sets that the graph must serve, all of shape ``(probe,)``, SI units."""
+    """Parameter sets that the graph must serve, all of shape ``(probe,)``, SI units.
+
+    ``b1`` may be ``(probe, point)``: what a pulse does is then averaged over the points.
+    """
 
     t1_s: Floats
     t2_s: Floats
@@ -28,6 +31,13 @@ class Probes:
     def rates(self) -> Floats:
         """1 / T2, 1 / T2' and D, shape ``(3, probe)``."""
         return np.array([1 / self.t2_s, 1 / self.t2dash_s, self.diffusivity_m2_per_s])
+
+    def rotation(self, rep: Repetition) -> dict[Transition, Complexes]:
+        """Return the factor of each transition by the pulse of a repetition, shape ``(probe,)``."""
+        by_point = rotation(rep.angle_rad * self.b1, rep.phase_rad)
+        if self.b1.ndim == 1:
+            return by_point
+        return {kind: factor.mean(axis=-1) for kind, factor in by_point.items()}
 
 
 @dataclass
@@ -72,7 +82,7 @@ def attenuation_terms(rep: Repetition, events: Ints | slice) -> Floats:
 
 
 def rotation(angle: Floats, phase: float) -> dict[Transition, Complexes]:
-    """Return the factor of each transition for flip angles ``angle`` [rad], shape ``(probe,)``."""
+    """Return the factor of each transition for flip angles ``angle`` [rad], of their shape."""
     to_plus = -np.sqrt(0.5) * 1j * np.sin(angle) * np.exp(1j * phase)
     stay = np.cos(angle / 2) ** 2
     return {

@@ -109,8 +109,7 @@ class JobCache:
         Parameters
         ----------
         maps
-            The slice, for the fields on its pixels, and its head where the graph follows the mean
-            tissue; finer than `matrix` where data are made so.
+            The slice, for the fields on its pixels; finer than `matrix` where data are made so.
         matrix, fov_m
             The images.
         """
@@ -127,23 +126,23 @@ class JobCache:
             model.tolerance,
             model.sequence_fov_m,
             model.voxel_fov_m,
-            maps.digest if protocol.accuracy.follows_maps else None,
         )
-        return self._operators.get(
-            key, lambda: self._build(protocol, model, fields, maps.head, matrix, fov_m)
-        )
+        return self._operators.get(key, lambda: self._build(protocol, model, fields, matrix, fov_m))
 
     def start(self, part: AnatomyPart, solve: SolvePart) -> Tensor:
         """Return the maps that a solve starts from, shape `(tissue, y, x)`."""
-        from bmapest_ray.inversion.starts import is_simple_start, simple_start
+        from bmapest_ray.inversion.starts import cohort_brains, is_simple_start, simple_start
 
         if is_simple_start(solve.start):
             return simple_start(solve.start, part.matrix)
         if solve.start == "truth":
             return self.truth(part).fraction
-        if solve.start == "cohort":
-            key = ("mean", part, solve.cohort)
-            return self._small.get(key, lambda: cohort_mean(_others(part, solve), part.subject))
+        brains = cohort_brains(solve.start)
+        if brains is not None:
+            key = ("mean", part, solve.cohort, brains)
+            return self._small.get(
+                key, lambda: cohort_mean(_others(part, solve), part.subject, brains)
+            )
         from bmapest_ray.anatomy.bids_io import read_maps
 
         maps = read_maps(Path(solve.start), part.subject)
@@ -213,7 +212,6 @@ class JobCache:
         protocol: Protocol,
         model: ModelPart,
         fields: Fields,
-        head: Tensor,
         matrix: int,
         fov_m: float,
     ) -> "BuiltOperator":
@@ -228,7 +226,6 @@ class JobCache:
             table=model.tissue_table,
             mixing=Mixing(model.mixing),
             grid=VoxelGrid(model.matrix, model.voxel_fov_m or fov_m),
-            head=head,
         )
         engine = Engine(model.engine)
         options = EngineOptions(engine, model.tolerance, self.device, workers=self.workers)

@@ -99,7 +99,8 @@ class InversionConfig(Section):
     settings: dict[str, float | int | bool | str | None] = Field(default_factory=dict)
     start: str = "auto"
     """``auto`` (cohort where at least two other subjects exist, else uniform), ``cohort``,
-    ``uniform``, or a folder of NIfTI maps."""
+    ``cohort:19`` (mirror images added until there are 19 brains), ``uniform``, ``ellipse``,
+    ``constant:0.2``, ``truth``, or a folder of NIfTI maps."""
     prior: str = "none"
     """``none``, ``cohort``, ``tv``, ``pca``, ``cohort+tv`` or ``pca+tv``."""
     prior_settings: dict[str, float | int | bool | str | None] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from bmapest_ray.base.errors import InvalidInput, MissingInput, require_choice
 from bmapest_ray.inversion.parametrisations import NEEDS_COHORT, parametrisation_settings
 from bmapest_ray.inversion.prior_choice import check_settings, needs_cohort
 from bmapest_ray.inversion.settings import SolverSettings
-from bmapest_ray.inversion.starts import SIMPLE_STARTS, is_simple_start, simple_start
+from bmapest_ray.inversion.starts import STARTS, cohort_brains, is_simple_start, simple_start
 from bmapest_ray.study.config import DataConfig, InversionConfig, StudyConfig
 from bmapest_ray.study.spec import FieldPart, ModelPart, Settings, SolvePart
 from bmapest_ray.tissue.mixing import Mixing
@@ -168,10 +168,11 @@ def solve_part(
     start = inversion.start
     if start == "auto":
         start = "cohort" if len(others) >= COHORT_MINIMUM else "uniform"
-    if start == "cohort" and not others:
+    brains = cohort_brains(start)
+    if brains is not None and len(others) < max(1, (brains + 1) // 2):
         raise InvalidInput(
-            f"start 'cohort' needs subjects other than {subject}, {anatomy.spec} offers none; "
-            "use start 'uniform'"
+            f"start '{start}' needs at least {max(1, (brains + 1) // 2)} subjects other than "
+            f"{subject}, {anatomy.spec} offers {len(others)}; use start 'uniform'"
         )
     check_settings(inversion.prior, inversion.prior_settings)
     if needs_cohort(inversion.prior) and len(others) < COHORT_MINIMUM:
@@ -181,7 +182,7 @@ def solve_part(
         )
     _check_parametrisation(inversion, others)
     uses_cohort = (
-        start == "cohort"
+        brains is not None
         or needs_cohort(inversion.prior)
         or inversion.parametrisation in NEEDS_COHORT
     )
@@ -237,7 +238,7 @@ def solver_settings(name: str, settings: Mapping[str, Any]) -> SolverSettings:
 
 def _start_content(start: str, subject: str) -> str:
     """Return the digest of the maps in a folder that a solve starts from."""
-    if start in ("cohort", "truth"):
+    if start == "truth" or cohort_brains(start) is not None:
         return ""
     if is_simple_start(start):
         simple_start(start, 1)
@@ -245,8 +246,8 @@ def _start_content(start: str, subject: str) -> str:
     files = sorted(Path(start).glob(f"sub-{subject}/anat/*_probseg.nii*"))
     if not files:
         raise MissingInput(
-            f"inversion.start must be auto, cohort, {', '.join(SIMPLE_STARTS)}, truth or a folder "
-            f"of maps, {start} holds none of subject {subject}; correct it"
+            f"inversion.start must be auto, {', '.join(STARTS)} or a folder of maps, {start} holds "
+            f"none of subject {subject}; correct it"
         )
     return digest([content_sha256(path) for path in files])
 

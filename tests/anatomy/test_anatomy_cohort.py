@@ -66,3 +66,14 @@ def test_leave_one_out_takes_all_others_or_those_allowed(tmp_path):
     mni = open_anatomy("mni152")
     with pytest.raises(InvalidInput, match="other than mni152"):
         leave_one_out(mni, "mni152", where)
+
+
+def test_mirror_images_fill_up_a_small_cohort():
+    others = slices(3)
+    values = torch.stack([one.fraction for one in others])
+    torch.testing.assert_close(cohort_mean(others, "42", 2), values.mean(0))  # enough as they are
+    both = torch.cat([values, values[:2].flip(-1)])
+    torch.testing.assert_close(cohort_mean(others, "42", 5), both.mean(0))
+    assert not torch.equal(values, values.flip(-1))
+    with pytest.raises(InvalidInput, match="7 brains needs at least 4 other subjects, got 3"):
+        cohort_mean(others, "42", 7)

@@ -1,10 +1,10 @@
-"""Starts that need no cohort."""
+"""Starts by name."""
 
 import pytest
 import torch
 
 from bmapest_ray.base.errors import InvalidInput
-from bmapest_ray.inversion.starts import is_simple_start, simple_start
+from bmapest_ray.inversion.starts import cohort_brains, is_simple_start, simple_start
 
 
 def test_uniform_leaves_the_background_its_share() -> None:
@@ -29,3 +29,10 @@ def test_a_constant_must_leave_room_for_three() -> None:
         with pytest.raises(InvalidInput, match="must lie in"):
             simple_start(text, 2)
     assert not is_simple_start("maps/constant")
+
+
+def test_a_cohort_start_says_how_many_brains() -> None:
+    assert [cohort_brains(n) for n in ("cohort", "cohort:19", "uniform")] == [0, 19, None]
+    for text in ("cohort:", "cohort:0", "cohort:many", "cohort:-3"):
+        with pytest.raises(InvalidInput, match="how many brains"):
+            cohort_brains(text)

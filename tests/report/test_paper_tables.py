@@ -10,7 +10,7 @@ import pytest
 from bmapest_ray.base.errors import InvalidInput, MissingInput
 from bmapest_ray.base.tissues import TISSUES
 from bmapest_ray.report.paper_comparisons import against, more_sequences
-from bmapest_ray.report.paper_results import COLUMNS, read_results
+from bmapest_ray.report.paper_results import COLUMNS, merge, read_results, write_results
 from bmapest_ray.report.paper_tables import accuracy_tables, cost_table, published, write_tables
 from bmapest_ray.study.cache import JobCache
 from bmapest_ray.study.experiments import EXPERIMENTS
@@ -103,10 +103,19 @@ def test_tables_say_why_published_dice_saturates(tmp_path: Path) -> None:
 
 def test_the_paper_is_compared_with_a_run_of_its_own_code(tmp_path: Path) -> None:
     values = dict(zip(TISSUES, (17.5, 18.8, 29.0), strict=True))
-    paper = pd.DataFrame([row("sequences-1", "paper", "42", t, values[t]) for t in TISSUES])
-    both = pd.concat([frame(), paper], ignore_index=True)
+    rows = [
+        row("sequences-1", method, "42", t, values[t] + more)
+        for method, more in (("paper", 0.0), ("paper-19", 0.5))
+        for t in TISSUES
+    ]
+    both = pd.concat([frame(), pd.DataFrame(rows)], ignore_index=True)
     text = write_tables(both, tmp_path)["md"].read_text()
-    assert "PSNR of GM, WM, CSF: T1, four contrasts: +0.5, +0.0, -1.1 dB." in text
+    assert (
+        "from the mean of the 13 others that are here, T1, four contrasts +0.5, +0.0, -1.1 dB"
+        in text
+    )
+    assert "these and 6 mirror images, T1, four contrasts +1.0, +0.5, -0.6 dB" in text
+    assert not any(gain.other == "paper-19" for gain in against(both))
     assert "the paper's own code" not in write_tables(frame(), tmp_path)["md"].read_text()
 
 
@@ -140,6 +149,17 @@ def test_what_a_method_took_counts_its_tuning_once_per_experiment() -> None:
     _, table = cost_table(results)
     (best,) = [row for row in table.rows if row[0].startswith("this package")]
     assert best[1:] == ["2", "6", "12", "96", "4.0"]  # (12 * 6 + 2 * 84) / 60
+
+
+def test_rows_of_an_earlier_run_stay_where_nothing_is_new(tmp_path: Path) -> None:
+    earlier = frame()
+    anew = earlier.query("experiment == 'sequences-2'").assign(psnr_db=1.0)
+    write_results([], tmp_path / "a.parquet", earlier)
+    assert len(read_results(tmp_path / "a.parquet")) == len(earlier)
+    merged = merge(anew.head(3), earlier)  # one subject only: the others give way, too
+    assert len(merged) == len(earlier) - len(anew) + 3
+    assert (merged.query("experiment == 'sequences-2'").psnr_db == 1.0).all()
+    assert list(merged.columns) == list(COLUMNS)
 
 
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
