@@ -120,7 +120,7 @@ def invert(
         typer.Option(help="auto|cohort|uniform|ellipse|constant:VALUE|truth, or a folder of maps."),
     ] = "auto",
     prior: Annotated[
-        str, typer.Option(help="none|cohort|tv|pca|cohort+tv|pca+tv; needs --snr.")
+        str, typer.Option(help="none|cohort|tv|pca|neighbours|cohort+tv|pca+tv; needs --snr.")
     ] = "none",
     prior_setting: Annotated[
         list[str] | None,

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from bmapest_ray.base.errors import InvalidInput, require_choice
 from bmapest_ray.inversion.prior_gaussian import Statistics, gaussian_prior
+from bmapest_ray.inversion.prior_neighbours import neighbour_prior
 from bmapest_ray.inversion.prior_pca import pca_prior
 from bmapest_ray.inversion.prior_tv import TotalVariation
 from bmapest_ray.inversion.problem import Prior
 
-PRIORS = ("none", "cohort", "tv", "pca", "cohort+tv", "pca+tv")
+PRIORS = ("none", "cohort", "tv", "pca", "neighbours", "cohort+tv", "pca+tv")
 Value = float | int | bool | str | None
 
 
@@ -90,7 +91,7 @@ class Cohort:
 
 def needs_cohort(name: str) -> bool:
     """Whether a prior is made from other subjects."""
-    return any(part in ("cohort", "pca") for part in name.split("+"))
+    return any(part in ("cohort", "pca", "neighbours") for part in name.split("+"))
 
 
 def make_prior(
@@ -105,7 +106,7 @@ def make_prior(
     settings
         Settings of the prior, as `prior_settings` lists them.
     cohort
-        The other subjects, needed by ``cohort`` and ``pca``.
+        The other subjects, needed by ``cohort``, ``pca`` and ``neighbours``.
 
     Raises
     ------
@@ -199,6 +200,8 @@ def _part(name: str, settings: Mapping[str, Value], cohort: Cohort | None) -> Sa
         if "components" not in settings:
             values["components"] = min(values["components"], len(cohort.subjects) - 1)
         return pca_prior(cohort.statistics, cohort.subjects, **values)
+    if name == "neighbours":
+        return neighbour_prior(cohort.statistics, cohort.subjects, **values)
     return gaussian_prior(cohort.statistics, **values)
 
 
@@ -226,4 +229,5 @@ _DEFAULTS: dict[str, dict[str, float | int]] = {
     "cohort": _defaults(gaussian_prior),
     "tv": _defaults(TotalVariation),
     "pca": _defaults(pca_prior),
+    "neighbours": _defaults(neighbour_prior),
 }

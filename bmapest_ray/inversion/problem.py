@@ -195,6 +195,18 @@ class Problem:
         bend = dot(gradient, linearisation.product(gradient))
         return ScalarMetric((bend / dot(gradient, gradient).clamp_min(1e-300)).clamp_min(1e-300))
 
+    def evidence(self, point: Point) -> tuple[Tensor, Tensor] | None:
+        """Slope and voxel-wise curvature of the misfit alone, by the maps.
+
+        ``(batch, tissue, y, x)`` and ``(batch or 1, tissue, tissue, y, x)``; None where neither the
+        model nor a preconditioner has blocks.
+        """
+        tangent = point.tangent or tangent_of(self.model, point.p)
+        blocks = self._data_blocks(tangent)
+        if blocks is None:
+            return None
+        return tangent.vjp(point.p, self.fidelity.local(point.s).gradient), blocks
+
     @property
     def constant_metric(self) -> bool:
         """Whether `metric` is the same at every point."""

@@ -27,8 +27,8 @@ from torch import Tensor
 from bmapest_ray.inversion.conjugate_gradients import solve_spd
 from bmapest_ray.inversion.information import Information
 from bmapest_ray.inversion.loss_rician import rician_moments
+from bmapest_ray.inversion.prior_choice import SampledPrior
 from bmapest_ray.inversion.prior_gaussian import invert_blocks
-from bmapest_ray.inversion.problem import Prior
 
 REFITS = 24
 FALSE_ALARM = 0.004
@@ -72,7 +72,7 @@ class Verdict:
 def judge_fit(
     images: Tensor,
     information: Information,
-    prior: Prior | None,
+    prior: SampledPrior | None,
     *,
     free: Tensor | None = None,
     seed: int = 0,
@@ -96,7 +96,7 @@ def judge_fit(
     refit = _refitting(information, prior, free)
     slope = 0.0 if prior is None else prior.gradient(information.maps[None])
     seen = statistics(refit(_residual(images[None], information), slope))
-    drawn = statistics(refit(_noise(information, generator), 0.0))
+    drawn = statistics(refit(_noise(information, generator), _pulls(information, prior, generator)))
     ratios, chances = {}, {}
     for name, value in seen.items():
         mean, variance = drawn[name].mean(), drawn[name].var()
@@ -145,8 +145,18 @@ def _noise(information: Information, generator: torch.Generator) -> Tensor:
     return _residual(images.abs() if information.magnitude else images, information)
 
 
+def _pulls(
+    information: Information, prior: SampledPrior | None, generator: torch.Generator
+) -> Tensor | float:
+    """Return slopes that the prior has at maps drawn from it, ``(refit, tissue, y, x)``."""
+    if prior is None:
+        return 0.0
+    maps = information.maps[None]
+    return torch.cat([prior.perturbation(maps, generator) for _ in range(REFITS)])
+
+
 def _refitting(
-    information: Information, prior: Prior | None, free: Tensor
+    information: Information, prior: SampledPrior | None, free: Tensor
 ) -> Callable[[Tensor, Tensor | float], Tensor]:
     """Return what takes from residuals all that free voxels can explain."""
     blocks = information.blocks(free)

@@ -120,6 +120,27 @@ class Inversion:
         """Objective at the end (NaN where nothing was evaluated)."""
         return self.history[-1].objective if self.history else float("nan")
 
+    def followed_by(self, other: Inversion) -> Inversion:
+        """Return the result of a second fit that started from this one, with both histories."""
+        last = self.history[-1].iteration + 1 if self.history else 0
+        later = (
+            replace(
+                step,
+                iteration=step.iteration + last,
+                products=step.products + self.products,
+                seconds=step.seconds + self.seconds,
+            )
+            for step in other.history
+        )
+        return replace(
+            other,
+            message=f"{other.message} It is the second fit; the first: {self.message}",
+            iterations=self.iterations + other.iterations,
+            seconds=self.seconds + other.seconds,
+            products=self.products + other.products,
+            history=(*self.history, *later),
+        )
+
     def with_message(self, extra: str) -> Inversion:
         """Return the same result with a sentence added to its message."""
         return replace(self, message=f"{self.message} {extra}".strip())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.inversion.checks import check_shapes
 from bmapest_ray.inversion.fidelities import is_whitened, make_fidelity
 from bmapest_ray.inversion.parametrisation import Direct, Parametrisation, choose_constraint
+from bmapest_ray.inversion.prior_neighbours import AdaptivePrior, adapted
 from bmapest_ray.inversion.problem import Prior, Problem
 from bmapest_ray.inversion.result import Inversion
 from bmapest_ray.inversion.session import Session
@@ -140,7 +142,30 @@ def invert_batch(
         preconditioner=preconditioner,
     )
     session = Session(measurement, problem, solver, is_whitened(measurement, solver))
-    return session.run(start, callback, checkpoint)
+    first = session.run(start, callback, checkpoint)
+    return _refitted(session, prior, first) if isinstance(prior, AdaptivePrior) else first
+
+
+def _refitted(
+    session: Session, prior: AdaptivePrior, first: tuple[Inversion, ...]
+) -> tuple[Inversion, ...]:
+    """Fit again with the prior that the first fits make more specific."""
+    usable = [item for item, result in enumerate(first) if result.status.has_maps]
+    if not usable:
+        return first
+    index = torch.tensor(usable)
+    maps = torch.stack([first[item].maps for item in usable])
+    problem = adapted(session.problem.select(index), prior, maps)
+    seen = session.measurement
+    second = replace(
+        session,
+        measurement=BatchMeasurement(seen.images[index], str(seen.signal), seen.sigma),
+        problem=problem,
+        settings=replace(session.settings, signs="none"),
+    ).run(maps, None, None)
+    found = dict(enumerate(first))
+    found |= {n: first[n].followed_by(result) for n, result in zip(usable, second, strict=True)}
+    return tuple(found.values())
 
 
 def _support(

@@ -102,7 +102,7 @@ class InversionConfig(Section):
     ``cohort:19`` (mirror images added until there are 19 brains), ``uniform``, ``ellipse``,
     ``constant:0.2``, ``truth``, or a folder of NIfTI maps."""
     prior: str = "none"
-    """``none``, ``cohort``, ``tv``, ``pca``, ``cohort+tv`` or ``pca+tv``."""
+    """``none``, ``cohort``, ``tv``, ``pca``, ``neighbours``, ``cohort+tv`` or ``pca+tv``."""
     prior_settings: dict[str, float | int | bool | str | None] = Field(default_factory=dict)
     parametrisation: str = "direct"
     parametrisation_settings: dict[str, float | int | bool | str | None] = Field(

@@ -1,7 +1,7 @@
 """After a job: whether its model explains its data, and how sure its maps are."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -13,7 +13,9 @@ from bmapest_ray.study.spec import JobSpec
 
 if TYPE_CHECKING:
     from bmapest_ray.inversion.information import Information
+    from bmapest_ray.inversion.ports import ForwardModel
     from bmapest_ray.inversion.posterior import Spread
+    from bmapest_ray.inversion.prior_choice import SampledPrior
     from bmapest_ray.inversion.refit_check import Verdict
 
 
@@ -57,7 +59,7 @@ def judge(
         return Judgement(judge_noise_free(images, predicted.abs() if magnitude else predicted))
     information = information_at(operator, maps, data.sigma, magnitude=magnitude)
     free = _free(spec, data)
-    prior = cache.prior(part, spec.solve, operator.device)
+    prior = _prior_at(maps, images, operator, spec, cache, data)
     verdict = judge_fit(images, information, prior, free=free)
     if not posterior:
         return Judgement(verdict)
@@ -65,6 +67,29 @@ def judge(
         return Judgement(verdict, _spread(information, prior, free))
     except BmapestError as error:
         return Judgement(verdict, note=f"no standard deviations: {error}")
+
+
+def _prior_at(
+    maps: torch.Tensor,
+    images: torch.Tensor,
+    operator: "ForwardModel",
+    spec: JobSpec,
+    cache: JobCache,
+    data: SimulatedData,
+) -> "SampledPrior | None":
+    """Return the Gaussian that stood for the prior where a fit ended."""
+    from bmapest_ray.inversion.fidelities import make_fidelity
+    from bmapest_ray.inversion.prior_neighbours import AdaptivePrior, adapted
+    from bmapest_ray.inversion.problem import Problem
+    from bmapest_ray.inversion.solve import BatchMeasurement
+
+    prior = cache.prior(spec.anatomy, spec.solve, maps.device)
+    if not isinstance(prior, AdaptivePrior):
+        return prior
+    seen = BatchMeasurement(images[None], spec.signal, data.sigma)
+    fidelity = make_fidelity(seen, operator.channels, spec.solve.solver)
+    found = adapted(Problem(fidelity, operator), prior, maps[None]).prior
+    return cast("SampledPrior", found)
 
 
 def _spread(information: "Information", prior: Any, free: torch.Tensor) -> "Spread":  # noqa: ANN401

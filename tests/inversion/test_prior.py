@@ -38,7 +38,7 @@ def cohort(matrix=N, count=8, dtype=torch.float64):
     return Cohort(statistics(stack), stack)
 
 
-NAMES = ("cohort", "tv", "pca", "cohort+tv", "pca+tv")
+NAMES = ("cohort", "tv", "pca", "neighbours", "cohort+tv", "pca+tv")
 
 
 def random_maps(seed, batch=2, matrix=N):

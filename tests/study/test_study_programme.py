@@ -13,7 +13,10 @@ from bmapest_ray.base.errors import InvalidInput
 from bmapest_ray.base.seeding import generator
 from bmapest_ray.compute.local import LocalRunner
 from bmapest_ray.study.baseline_job import WORK
+from bmapest_ray.study.cache import JobCache
 from bmapest_ray.study.experiments import make_cases
+from bmapest_ray.study.job import run_job
+from bmapest_ray.study.judgement import judge
 from bmapest_ray.study.loading import load_study, studies_folder
 from bmapest_ray.study.plan import Plan, make_plan
 from bmapest_ray.study.programme import Case, collect, run_programme, searched
@@ -47,8 +50,9 @@ def overrides(cohort: str) -> list[str]:
 
 
 def best(cohort: str, *more: str) -> Plan:
-    space = 'search.space={"inversion.prior_settings.strength": [1.0, 1.0e+4]}'
-    return make_plan(load_study("paper/t1inv-single-best", [*overrides(cohort), space, *more]))
+    settings = {"strength": [1.0, 1.0e4], "kernel": [0.03]}
+    space = [f"search.space.inversion.prior_settings.{k}={v}" for k, v in settings.items()]
+    return make_plan(load_study("paper/t1inv-single-best", [*overrides(cohort), *space, *more]))
 
 
 @pytest.fixture
@@ -76,7 +80,9 @@ def test_settings_are_chosen_on_tune_subjects_and_nothing_runs_twice(
     )
     store = StudyStore(tmp_path / "out")
     inverted, nnls, mean = run_programme(cases, store, runner)
-    assert inverted.settings == {"inversion.prior_settings.strength": 1.0}
+    assert inverted.settings == {
+        "inversion.prior_settings.strength": 1.0, "inversion.prior_settings.kernel": 0.03
+    }  # fmt: skip
     assert nnls.settings == {"ridge": 100.0}, "these brains are nearly their mean"
     assert (inverted.evaluations, mean.evaluations) == (2, 0)
     for result in (inverted, nnls, mean):
@@ -135,3 +141,20 @@ def test_all_experiments_are_there_in_both_versions() -> None:
     from bmapest_ray.study.experiments import EXPERIMENTS
 
     assert names == {f"{name}-{version}" for name in EXPERIMENTS for version in ("paper", "best")}
+
+
+def test_error_bars_are_those_of_the_prior_that_a_fit_ended_with(
+    cohort: str, tmp_path: Path
+) -> None:
+    cache = JobCache(folder=tmp_path)
+    std = []
+    plan = best(cohort)
+    (label,) = plan.protocols
+    for kernel in (0.02, 0.2):  # which the prior of the first fit does not know
+        job = plan.jobs(label, {"inversion.prior_settings.kernel": kernel})[0]
+        found = judge(job, run_job(job, cache), cache, posterior=True).spread
+        assert found is not None
+        std.append(found.std)
+    head = std[0].sum(0) > 0
+    assert float(std[0][:, head].min()) > 0
+    assert float(std[1][:, head].mean()) > 1.5 * float(std[0][:, head].mean())
