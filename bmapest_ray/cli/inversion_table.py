@@ -68,8 +68,10 @@ CASES = (
     InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "cohort+tv"}),
     InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "pca"}),
     InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "pca+tv"}),
+    InversionCase("first T1", "t1inv[0]", snr=100, inversion={"prior": "neighbours"}),
     InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort"}),
     InversionCase("T1", "t1inv", snr=100, inversion={"prior": "cohort+tv"}),
+    InversionCase("T1", "t1inv", snr=100, inversion={"prior": "neighbours"}),
 )
 _STEPS = {"settings": {"max_iterations": 3}}
 AVERAGED = (
