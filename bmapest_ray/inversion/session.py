@@ -23,6 +23,7 @@ from bmapest_ray.inversion.progress import Progress
 from bmapest_ray.inversion.refine import Refinement
 from bmapest_ray.inversion.result import Inversion, Status, Step
 from bmapest_ray.inversion.settings import SolverSettings
+from bmapest_ray.inversion.shifts import recentred
 from bmapest_ray.inversion.signs import sign_images, sign_start
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Session:
         drive(solver, progress, callback, checkpoint, key)
         if refinement is not None:
             self._refine(progress, refinement)
+        if self._may_be_shifted:
+            self._recentre(progress)
         maps = self.problem.parametrisation.forward(progress.x)
         return tuple(map(self._described, outcomes(progress, maps, self.settings.name)))
 
@@ -148,13 +151,41 @@ class Session:
         point = refinement.run(index, progress.x[index])
         progress.x[index] = point.x
         for row, item in enumerate(items):
-            if refinement.moves:
-                self._note(progress, item, float(point.value[row]), refinement.products - spent)
+            before = progress.history[item][-1].objective
+            value, products = float(point.value[row]), refinement.products - spent
+            if refinement.moves and self._note(progress, item, value, products):
+                progress.message[item] += _lowered(value / max(before, 1e-300))
 
-    def _note(self, progress: Progress, item: int, value: float, products: float) -> None:
+    @property
+    def _may_be_shifted(self) -> bool:
+        """Whether the data hardly tell where the object lies."""
+        return (
+            self.problem.fidelity.name == "kspace-magnitude"
+            and isinstance(self.problem.parametrisation, Direct)
+            and not self.settings.first_order
+        )
+
+    def _recentre(self, progress: Progress) -> None:
+        """Move finished fits that explain the data better elsewhere."""
+        done = (Status.CONVERGED, Status.MAX_ITERATIONS)
+        items = [i for i, status in enumerate(progress.status) if status in done]
+        if not items:
+            return
+        index = torch.tensor(items)
+        point, spent = recentred(
+            self.problem.select(index), self.settings, progress.x[index],
+            noise_known=self.noise_known,
+        )  # fmt: skip
+        for row, item in enumerate(items):
+            if self._note(progress, item, float(point.value[row]), spent):
+                progress.x[item] = point.x[row]
+                progress.message[item] += " The maps were moved by a pixel and fitted on."
+
+    def _note(self, progress: Progress, item: int, value: float, products: float) -> bool:
+        """Add a step to the history of an item if its objective fell; return whether it did."""
         last = progress.history[item][-1]
         if value >= last.objective:
-            return
+            return False
         progress.history[item].append(
             Step(
                 iteration=last.iteration + 1,
@@ -164,7 +195,7 @@ class Session:
                 seconds=progress.elapsed,
             )
         )
-        progress.message[item] += _lowered(value / max(last.objective, 1e-300))
+        return True
 
     def _described(self, result: Inversion) -> Inversion:
         """Add what a person must know beside how the solve ended."""
