@@ -16,14 +16,12 @@ import torch
 from torch import Tensor
 
 from bmapest_ray.inversion.coarse import POOR
-from bmapest_ray.inversion.ports import ForwardModel
-from bmapest_ray.inversion.problem import Linearisation, Metric, Point, Problem
+from bmapest_ray.inversion.problem import Linearisation, Metric, Point, Problem, merge_points
 from bmapest_ray.inversion.progress import Progress
 from bmapest_ray.inversion.quadratic import Limits, Model, Product, minimise_model, scaled
 from bmapest_ray.inversion.result import Status, Step
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.stopping import Evidence, converged
-from bmapest_ray.inversion.tangent import StackedModel
 
 SUFFICIENT = 1e-4
 """Share of the promised decrease that a step must deliver (Armijo)."""
@@ -252,6 +250,17 @@ class GaussNewton:
         progress.extra["damping"][index] = torch.where(good, kept, raised)
 
 
+def iterated(
+    problem: Problem, settings: SolverSettings, x: Tensor, noise_known: bool
+) -> tuple[Point, float]:
+    """Return the point that a solve from unknowns ``x`` ends at, and the operator pairs spent."""
+    solver = GaussNewton(problem, settings, noise_known)
+    progress = solver.begin(x)
+    while bool(progress.open.any()):
+        solver.advance(progress)
+    return problem.point(progress.x), float(progress.extra["products"])
+
+
 def _give_up(progress: Progress, item: int) -> None:
     """End an item for which even tiny steps do not lower the objective."""
     first, last = progress.history[item][0].objective, progress.history[item][-1].objective
@@ -266,24 +275,6 @@ def _damped(product: Product, metric: Metric, damping: Tensor) -> Product:
     if not bool((damping > 0).any()):
         return product
     return lambda d: product(d) + scaled(damping, metric.apply(d))
-
-
-def merge_points(good: Tensor, new: Point, old: Point) -> Point:
-    """Take the new point where it is good, item by item."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    tangent: ForwardModel | None = None
-    if isinstance(new.tangent, StackedModel) and isinstance(old.tangent, StackedModel):
-        tangent = new.tangent.choose(good, old.tangent)
-    return Point(
-        x=pick(new.x, old.x),
-        p=pick(new.p, old.p),
-        s=pick(new.s, old.s),
-        value=pick(new.value, old.value),
-        tangent=tangent,
-    )
 
 
 def _resolution(value: float, energy: float) -> float:

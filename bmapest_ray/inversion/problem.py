@@ -24,7 +24,7 @@ from bmapest_ray.inversion.metric import ScalarMetric
 from bmapest_ray.inversion.parametrisation import Direct, Parametrisation
 from bmapest_ray.inversion.ports import ForwardModel, LinearModel
 from bmapest_ray.inversion.quadratic import dot
-from bmapest_ray.inversion.tangent import linearised, needs_tangent, tangent_of
+from bmapest_ray.inversion.tangent import StackedModel, linearised, needs_tangent, tangent_of
 
 
 @runtime_checkable
@@ -82,6 +82,24 @@ class Point:
             s=self.s.index_copy(0, index, rows.s),
             value=self.value.index_copy(0, index, rows.value),
         )
+
+
+def merge_points(good: Tensor, new: Point, old: Point) -> Point:
+    """Take the new point where it is good, item by item."""
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(good.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    tangent: ForwardModel | None = None
+    if isinstance(new.tangent, StackedModel) and isinstance(old.tangent, StackedModel):
+        tangent = new.tangent.choose(good, old.tangent)
+    return Point(
+        x=pick(new.x, old.x),
+        p=pick(new.p, old.p),
+        s=pick(new.s, old.s),
+        value=pick(new.value, old.value),
+        tangent=tangent,
+    )
 
 
 @dataclass(frozen=True)

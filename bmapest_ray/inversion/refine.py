@@ -16,8 +16,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bmapest_ray.inversion.gauss_newton import GaussNewton, merge_points
-from bmapest_ray.inversion.problem import Point, Problem
+from bmapest_ray.inversion.gauss_newton import iterated
+from bmapest_ray.inversion.problem import Point, Problem, merge_points
 from bmapest_ray.inversion.settings import SolverSettings
 from bmapest_ray.inversion.sign_search import LARGE, SignSearch, local_responses, window_mean
 from bmapest_ray.inversion.signs import SignImages
@@ -114,12 +114,9 @@ class Refinement:
 
     def _adapt(self, problem: Problem, x: Tensor, iterations: int = ADAPT) -> Point:
         settings = replace(self.settings, max_iterations=iterations)
-        solver = GaussNewton(problem, settings, self.noise_known)
-        progress = solver.begin(x)
-        while bool(progress.open.any()):
-            solver.advance(progress)
-        self.products += float(progress.extra["products"])
-        return problem.point(progress.x)
+        point, products = iterated(problem, settings, x, self.noise_known)
+        self.products += products
+        return point
 
 
 def _emptied(point: Point, limit: float) -> Tensor:

@@ -13,8 +13,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from bmapest_ray.inversion.gauss_newton import GaussNewton, merge_points
-from bmapest_ray.inversion.problem import Point, Problem, feasible
+from bmapest_ray.inversion.gauss_newton import iterated
+from bmapest_ray.inversion.problem import Point, Problem, feasible, merge_points
 from bmapest_ray.inversion.settings import SolverSettings
 
 STEPS = tuple(step for step in product((-1, 0, 1), repeat=2) if step != (0, 0))
@@ -50,8 +50,10 @@ def recentred(
     for _ in range(ROUNDS):
         moved = torch.stack([feasible(x.roll(step, (-2, -1)), problem) for step in STEPS])
         values = torch.stack([problem.point(one).value for one in moved])
-        best = moved[values.argmin(0), torch.arange(len(x))]
-        adapted, products = _fitted(problem, settings, best, noise_known)
+        best = moved[values.argmin(0), torch.arange(len(x), device=x.device)]
+        adapted, products = iterated(
+            problem, replace(settings, max_iterations=ADAPT), best, noise_known
+        )
         spent += products + len(STEPS)
         good = adapted.value < BETTER * point.value
         if not bool(good.any()):
@@ -59,13 +61,3 @@ def recentred(
         point = merge_points(good, adapted, point)
         x = point.x
     return point, spent
-
-
-def _fitted(
-    problem: Problem, settings: SolverSettings, x: Tensor, noise_known: bool
-) -> tuple[Point, float]:
-    solver = GaussNewton(problem, replace(settings, max_iterations=ADAPT), noise_known)
-    progress = solver.begin(x)
-    while bool(progress.open.any()):
-        solver.advance(progress)
-    return problem.point(progress.x), float(progress.extra["products"])

@@ -37,7 +37,7 @@ def test_a_fit_beside_the_truth_is_moved_there(step, monkeypatch) -> None:
 
 
 def test_images_with_phases_are_not_moved(monkeypatch) -> None:
-    monkeypatch.setattr(shifts, "_fitted", lambda *_: pytest.fail("nothing to look for"))
+    monkeypatch.setattr(shifts, "iterated", lambda *_: pytest.fail("nothing to look for"))
     start = brain(MATRIX, 0)[None].roll(1, -1)
     maps, found = fitted(start, "kspace-complex")
     assert min(psnr(found[0].maps, maps[0])) > 35
