@@ -33,10 +33,10 @@ def write_cost_table(folder: Path, threads: int) -> None:
     text = (
         "# Cost of the low-rank engine\n\n"
         f"Written by `bmapest bench cost`, {threads} torch thread(s), complex64, MNI152 slice, "
-        "analytic B0 and B1, tolerance 1e-4. Times are medians; the bare FFTs are one `fft2` and "
-        "one `ifft2` per contrast, rank and subject. Where these cost next to nothing, at small "
-        "sizes, reading the factors (three complex weights per pixel, rank and contrast, and one "
-        "more per sample) takes the longer.\n\n"
+        "analytic B0 and B1, tolerance 1e-4. Times are medians of nine rounds in which all three "
+        "take turns; the bare FFTs are one `fft2` and one `ifft2` per contrast, rank and subject. "
+        "Where these cost next to nothing, at small sizes, reading the factors (three complex "
+        "weights per pixel, rank and contrast, and one more per sample) takes the longer.\n\n"
         f"{_HEADER}{''.join(lines)}\n![cost](engine.png)\n"
     )
     (folder / "engine.md").write_text(text)

@@ -101,15 +101,20 @@ def measure_cost(case: CostCase, workers: int = 1) -> CostRow:
     ranks = sum(operator.ranks)
     shape = (case.subjects, ranks, case.matrix, case.matrix)
     fields = torch.randn(shape, dtype=torch.complex64, generator=generator("cost", case.key))
+    forward_s, adjoint_s, bare_s = _medians(
+        lambda: operator.forward(fractions),
+        lambda: operator.adjoint(images),
+        lambda: torch.fft.ifft2(torch.fft.fft2(fields)),
+    )
     return CostRow(
         matrix=case.matrix,
         contrasts=len(operator.ranks),
         subjects=case.subjects,
         build_s=build_s,
         rank=ranks / len(operator.ranks),
-        forward_s=_median(lambda: operator.forward(fractions)),
-        adjoint_s=_median(lambda: operator.adjoint(images)),
-        bare_s=_median(lambda: torch.fft.ifft2(torch.fft.fft2(fields))),
+        forward_s=forward_s,
+        adjoint_s=adjoint_s,
+        bare_s=bare_s,
     )
 
 
@@ -127,11 +132,13 @@ def _build(case: CostCase, workers: int) -> tuple[LowRankOperator, torch.Tensor,
     return operator, fractions, built.setup_seconds / len(protocol.chains)
 
 
-def _median(call: Callable[[], object]) -> float:
-    call()
-    seconds = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def _medians(*calls: Callable[[], object]) -> list[float]:
+    """Time calls in turn, so that their ratios hold where the machine's speed drifts."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for number in range(1 + _REPEATS):
+        for call, mine in zip(calls, seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            if number:  # the first plans transforms
+                mine.append(time.perf_counter() - start)
+    return [statistics.median(mine) for mine in seconds]
