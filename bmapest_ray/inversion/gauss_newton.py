@@ -262,9 +262,14 @@ def iterated(
 
 
 def _give_up(progress: Progress, item: int) -> None:
-    """End an item for which even tiny steps do not lower the objective."""
-    first, last = progress.history[item][0].objective, progress.history[item][-1].objective
-    if last < 0.99 * first:
+    """End an item for which even tiny steps do not lower the objective.
+
+    A solve that got anywhere has reached what rounding allows, also from a start close to its end.
+    """
+    history = progress.history[item]
+    first, last = history[0], history[-1]
+    steepest = max(step.projected_gradient for step in history)
+    if last.objective < 0.99 * first.objective or last.projected_gradient < 0.1 * steepest:
         progress.close(item, Status.CONVERGED, "No step lowers the objective any further.")
     else:
         reason = "No step lowers the objective, however small: check the model's gradient."

@@ -7,8 +7,11 @@ from scipy.optimize import minimize
 from synthetic import T1INV, T2PREP, SyntheticOperator, brain
 
 from bmapest_ray.inversion.face_metric import face_metric
+from bmapest_ray.inversion.gauss_newton import _give_up
 from bmapest_ray.inversion.polytope import polytope
+from bmapest_ray.inversion.progress import Progress
 from bmapest_ray.inversion.quadratic import Limits, minimise_model
+from bmapest_ray.inversion.result import Step
 
 
 def _blocks(batch, matrix, seed=0, tissues=3):
@@ -140,3 +143,13 @@ def test_model_never_rises_and_batch_items_are_independent():
     both = minimise_model(x, g, product, metric, limits)
     alone = minimise_model(x[1:], g[1:], product, metric, Limits(limits.forcing[1:], 400))
     torch.testing.assert_close(both.delta[1:], alone.delta, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("fallen", "status"), [(0.05, "CONVERGED"), (1.0, "DIVERGED")])
+def test_a_start_close_to_the_end_is_no_divergence(fallen, status):
+    """The objective hardly falls then; whether anything was gained shows in the gradient."""
+    progress = Progress.start(torch.zeros(1, 3, 2, 2))
+    sizes = (1e-4, 1e-4 * fallen)
+    progress.history[0] = [Step(n, 2e6, projected_gradient=size) for n, size in enumerate(sizes)]
+    _give_up(progress, 0)
+    assert progress.status[0] == status
