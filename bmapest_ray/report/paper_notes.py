@@ -34,14 +34,6 @@ NOTES = (
 )
 
 
-_CAUSES = {
-    "t1inv-single": "This contrast gives GM the signal of 0.6 WM + 0.4 CSF. On the tune subjects "
-    "99.8 % of the squared error of `best` lies in directions that it does not see; there the "
-    "Gaussian prior decides, which does not know that half of the voxels hold one tissue alone, "
-    "as clustering assumes and networks learn. Total variation on top lowers GM by 0.01 to 0.9 dB "
-    "for strengths from 0.03 to 1; principal components give the same as the cohort's Gaussian."
-}
-"""Why `best` does not win, by experiment."""
 _SIGNIFICANT = 0.05
 
 
@@ -100,7 +92,7 @@ def _apart(rows: "pd.DataFrame") -> str:
 
 
 def not_won(gains: Iterable[Gain]) -> Iterator[str]:
-    """Say where ``best`` ties with a baseline or loses to it, and why."""
+    """Say where ``best`` ties with a baseline or loses to it."""
     found: dict[str, dict[str, list[str]]] = {}
     for gain in gains:
         for tissue, test, p in zip(TISSUES, gain.tests, gain.adjusted_p, strict=True):
@@ -111,6 +103,5 @@ def not_won(gains: Iterable[Gain]) -> Iterator[str]:
             cell = f"{verdict} {title_of(gain.other)} in {tissue}"
             found.setdefault(gain.experiment, {}).setdefault(cell, []).append(gain.score)
     for name, cells in found.items():
-        cause = _CAUSES.get(name, "The cause has not been looked for.")
         said = "; ".join(f"{cell} ({', '.join(scores)})" for cell, scores in cells.items())
-        yield f"{EXPERIMENTS[name].title}: `best` {said}. {cause}"
+        yield f"{EXPERIMENTS[name].title}: `best` {said}. The cause has not been looked for."
