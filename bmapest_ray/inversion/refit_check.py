@@ -17,13 +17,14 @@ sum over thousands.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from bmapest_ray.inversion.coarse import stand_in
 from bmapest_ray.inversion.conjugate_gradients import solve_spd
 from bmapest_ray.inversion.information import Information
 from bmapest_ray.inversion.loss_rician import rician_moments
@@ -93,7 +94,9 @@ def judge_fit(
     free = torch.ones_like(information.maps[0], dtype=torch.bool) if free is None else free
     generator = torch.Generator().manual_seed(seed)
     statistics = _statistics(information)
-    refit = _refitting(information, prior, free)
+    cheap = stand_in(information.model)  # residual and noise go through the same refit
+    quick = information if cheap is None else replace(information, model=cheap)
+    refit = _refitting(quick, prior, free)
     slope = 0.0 if prior is None else prior.gradient(information.maps[None])
     seen = statistics(refit(_residual(images[None], information), slope))
     drawn = statistics(refit(_noise(information, generator), _pulls(information, prior, generator)))
