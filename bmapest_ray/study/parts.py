@@ -169,10 +169,11 @@ def solve_part(
     if start == "auto":
         start = "cohort" if len(others) >= COHORT_MINIMUM else "uniform"
     brains = cohort_brains(start)
-    if brains is not None and len(others) < max(1, (brains + 1) // 2):
+    least = max(1, ((brains or 0) + 1) // 2)  # each may stand for its mirror image as well
+    if brains is not None and len(others) < least:
         raise InvalidInput(
-            f"start '{start}' needs at least {max(1, (brains + 1) // 2)} subjects other than "
-            f"{subject}, {anatomy.spec} offers {len(others)}; use start 'uniform'"
+            f"start '{start}' needs subjects other than {subject}, at least {least}, "
+            f"{anatomy.spec} offers {len(others)}; use start 'uniform'"
         )
     check_settings(inversion.prior, inversion.prior_settings)
     if needs_cohort(inversion.prior) and len(others) < COHORT_MINIMUM:
