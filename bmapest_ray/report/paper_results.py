@@ -93,7 +93,9 @@ def read_results(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     if not path.is_file():
-        raise MissingInput(f"--table must name a parquet file of results, got {path}; check it")
+        raise MissingInput(
+            f"--table and --earlier must name a parquet file of results, got {path}; check it"
+        )
     frame = pd.read_parquet(path)
     missing = [name for name in COLUMNS if name not in frame]
     if missing:
