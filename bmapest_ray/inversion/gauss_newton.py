@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bmapest_ray.inversion.coarse import POOR
+from bmapest_ray.inversion.drive import drive
 from bmapest_ray.inversion.problem import Linearisation, Metric, Point, Problem, merge_points
 from bmapest_ray.inversion.progress import Progress
 from bmapest_ray.inversion.quadratic import Limits, Model, Product, minimise_model, scaled
@@ -255,9 +256,7 @@ def iterated(
 ) -> tuple[Point, float]:
     """Return the point that a solve from unknowns ``x`` ends at, and the operator pairs spent."""
     solver = GaussNewton(problem, settings, noise_known)
-    progress = solver.begin(x)
-    while bool(progress.open.any()):
-        solver.advance(progress)
+    progress = drive(solver, solver.begin(x))
     return problem.point(progress.x), float(progress.extra["products"])
 
 

@@ -154,8 +154,7 @@ def _pulls(
     """Return slopes that the prior has at maps drawn from it, ``(refit, tissue, y, x)``."""
     if prior is None:
         return 0.0
-    maps = information.maps[None]
-    return torch.cat([prior.perturbation(maps, generator) for _ in range(REFITS)])
+    return prior.perturbation(information.maps.expand(REFITS, -1, -1, -1), generator)
 
 
 def _refitting(

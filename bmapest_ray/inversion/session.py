@@ -140,8 +140,7 @@ class Session:
 
     def _refine(self, progress: Progress, refinement: Refinement) -> None:
         """Refine the finished fits."""
-        done = (Status.CONVERGED, Status.MAX_ITERATIONS)
-        items = [i for i, status in enumerate(progress.status) if status in done]
+        items = _finished(progress)
         for item in items:
             share = float(progress.extra["leapt"][item])
             if 0 < share < 1:
@@ -167,8 +166,7 @@ class Session:
 
     def _recentre(self, progress: Progress) -> None:
         """Move finished fits that explain the data better elsewhere."""
-        done = (Status.CONVERGED, Status.MAX_ITERATIONS)
-        items = [i for i, status in enumerate(progress.status) if status in done]
+        items = _finished(progress)
         if not items:
             return
         index = torch.tensor(items)
@@ -226,6 +224,12 @@ class Session:
                 "channels": [channel.image for channel in problem.model.channels],
             }
         )
+
+
+def _finished(progress: Progress) -> list[int]:
+    """Return the items whose fit ended by itself."""
+    done = (Status.CONVERGED, Status.MAX_ITERATIONS)
+    return [item for item, status in enumerate(progress.status) if status in done]
 
 
 def _lowered(share: float) -> str:

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from bmapest_ray.inversion.drive import drive
 from bmapest_ray.inversion.gauss_newton import GaussNewton
 from bmapest_ray.inversion.loss import TINY, ComplexImage, per_channel
 from bmapest_ray.inversion.parametrisation import Direct
@@ -154,9 +155,7 @@ def sign_start(
         return SignStart(x, reason, spent)
     linear = _linear_problem(problem, signs, used)
     solver = GaussNewton(linear, replace(settings, max_iterations=1), noise_known)
-    progress = solver.begin(x * used[:, None])
-    while bool(progress.open.any()):
-        solver.advance(progress)
+    progress = drive(solver, solver.begin(x * used[:, None]))
     message = f"Sign start: the signs of {hidden} were left free."
     return SignStart(progress.x, message, spent + float(progress.extra["products"]))
 

@@ -8,6 +8,7 @@ from bmapest_ray.report.paper_comparisons import Gain
 from bmapest_ray.report.paper_names import title_of
 from bmapest_ray.study.experiments import (
     EXPERIMENTS,
+    PAPERS_BRAINS,
     PAPERS_CODE,
     PAPERS_SUBJECT,
     UNET_EXPERIMENTS,
@@ -66,17 +67,24 @@ def missing(frame: "pd.DataFrame") -> Iterator[str]:
 def beside_the_papers_code(frame: "pd.DataFrame") -> Iterator[str]:
     """Compare with runs of the paper's own code on one subject."""
     mine = frame[frame.subject == PAPERS_SUBJECT]
-    starts = {"paper": "the 13 others that are here", "paper-19": "these and 6 mirror images"}
+    known = mine[mine.method.isin(("paper", "paper-19")) & mine.experiment.isin(PAPERS_CODE)]
+    others = int(known.cohort.max()) if len(known) else 0
+    mirrored = max(0, PAPERS_BRAINS - others)
+    starts = {
+        "paper": f"the {others} others that are here",
+        "paper-19": f"these and {mirrored} mirror images",
+    }
     found = [
-        f"from the mean of {start}, {_apart(mine[mine.method == method])}"
+        f"from the mean of {start}, {_apart(known[known.method == method])}"
         for method, start in starts.items()
-        if mine[mine.method == method].experiment.isin(PAPERS_CODE).any()
+        if (known.method == method).any()
     ]
     if found:
         yield (
             f"Subject {PAPERS_SUBJECT} beside a run of the paper's own code, which started from "
-            f"the mean of 19 others, PSNR of {', '.join(TISSUES)}: {'; '.join(found)}. 501 steps "
-            "of Adam do not converge, so the smoother start of more brains ends higher."
+            f"the mean of {PAPERS_BRAINS} others, PSNR of {', '.join(TISSUES)}: "
+            f"{'; '.join(found)}. 501 steps of Adam do not converge, so the smoother start of more "
+            "brains ends higher."
         )
 
 

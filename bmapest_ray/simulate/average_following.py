@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 
 from bmapest_ray.simulate.average import AverageOperator
-from bmapest_ray.simulate.chain import MeanTissue
+from bmapest_ray.simulate.chain import HEAD, MeanTissue
 from bmapest_ray.simulate.lowrank import LowRankOperator
 from bmapest_ray.tissue.table import TissueTable
 
@@ -48,7 +48,7 @@ class FollowingOperator:
         self._of = lru_cache(_KEPT)(make)
         self._density = table.column("pd").double()[:, None, None]
         self._b1 = b1.double().cpu()
-        first = self._of(MeanTissue())
+        first = self._of(HEAD)
         self.channels, self.matrix, self.tissues = first.channels, first.matrix, first.tissues
         self.device, self.dtype = first.device, first.dtype
 
@@ -94,10 +94,10 @@ class FollowingOperator:
     def mean_of(self, maps: torch.Tensor) -> MeanTissue:
         """Return the mean tissue of the voxels with density, on a raster; a head's for none."""
         known = maps.detach().double().cpu()
-        density = (known * self._density).sum(dim=0)
+        density = self._density_of(known)
         holds = density > DENSITY
         if not bool(holds.any()):
-            return MeanTissue()
+            return HEAD
         shares = known[:, holds].mean(dim=1)
         b1, order = self._b1[holds].sort()
         reached = density[holds][order].cumsum(0)
@@ -107,8 +107,10 @@ class FollowingOperator:
 
     def _holds(self, maps: torch.Tensor) -> torch.Tensor:
         """Return 1 where a voxel has density and 0 where not, ``(y, x)``."""
-        density = (maps.detach().double() * self._density.to(maps.device)).sum(dim=0)
-        return (density > DENSITY).to(maps.dtype)
+        return (self._density_of(maps.detach()) > DENSITY).to(maps.dtype)
+
+    def _density_of(self, maps: torch.Tensor) -> torch.Tensor:
+        return (maps.double() * self._density.to(maps.device)).sum(dim=0)
 
 
 def _on_raster(values: torch.Tensor, step: float) -> tuple[float, ...]:

@@ -68,7 +68,8 @@ class ChainModel:
     grid: VoxelGrid
 
 
-_HEAD = MeanTissue()
+HEAD = MeanTissue()
+"""That of the default anatomy's slice, at nominal B1."""
 
 
 @lru_cache(maxsize=64)
@@ -154,7 +155,7 @@ def prepare_chain(
     mixing: Mixing,
     *,
     tolerance: float,
-    mean: MeanTissue = _HEAD,
+    mean: MeanTissue = HEAD,
 ) -> ChainModel:
     """Build, import and plan one chain.
 

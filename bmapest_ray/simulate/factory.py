@@ -18,7 +18,7 @@ from bmapest_ray.simulate.average import AverageOperator
 from bmapest_ray.simulate.average_coarse import CoarseAverageOperator
 from bmapest_ray.simulate.average_following import FollowingOperator
 from bmapest_ray.simulate.cache import FactorCache
-from bmapest_ray.simulate.chain import MeanTissue
+from bmapest_ray.simulate.chain import HEAD, MeanTissue
 from bmapest_ray.simulate.exact import CompartmentOperator
 from bmapest_ray.simulate.factors import FactorBuilder, ImageFactors
 from bmapest_ray.simulate.fork import may_fork, share_work
@@ -184,9 +184,7 @@ def _operator(
     return _average(scene, options)
 
 
-def _average(
-    scene: Scene, options: EngineOptions, mean: MeanTissue | None = None
-) -> AverageOperator:
+def _average(scene: Scene, options: EngineOptions, mean: MeanTissue = HEAD) -> AverageOperator:
     average: Callable[..., AverageOperator] = partial(AverageOperator, workers=options.workers)
     if scene.protocol.accuracy.is_for_mean:
         average = CoarseAverageOperator

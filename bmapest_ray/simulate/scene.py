@@ -9,7 +9,7 @@ import torch
 from bmapest_ray.base.digests import digest
 from bmapest_ray.sequence.protocol import Chain, Protocol
 from bmapest_ray.simulate.cache import CACHE_VERSION
-from bmapest_ray.simulate.chain import ChainModel, MeanTissue, prepare_chain
+from bmapest_ray.simulate.chain import HEAD, ChainModel, MeanTissue, prepare_chain
 from bmapest_ray.simulate.grid import VoxelGrid
 from bmapest_ray.tissue.fields import Fields
 from bmapest_ray.tissue.mixing import Mixing
@@ -51,7 +51,7 @@ class Scene:
         """The object's grid."""
         return self.grid or self.acquisition
 
-    def model(self, chain: Chain, mean: MeanTissue | None = None) -> ChainModel:
+    def model(self, chain: Chain, mean: MeanTissue = HEAD) -> ChainModel:
         """Build, import and plan one chain, for the mean of a head where its graph is for one."""
         return prepare_chain(
             chain,
@@ -62,7 +62,7 @@ class Scene:
             self.fields,
             self.mixing,
             tolerance=NODE_TOLERANCE,
-            mean=mean or MeanTissue(),
+            mean=mean,
         )
 
     def factor_key(self, chain: Chain, tolerance: float, dtype: torch.dtype) -> str:

@@ -14,8 +14,8 @@ PAPERS_SUBJECT = "42"
 """Whom runs of the paper's own code are known for: BrainWeb's number."""
 PAPERS_CODE = {"sequences-1": (17.0, 18.8, 30.1), "sequences-2": (25.2, 27.0, 36.3)}
 """PSNR of GM, WM and CSF after 501 steps of the paper's own code, by experiment."""
-PAPERS_START = "cohort:19"
-"""What it started from: the mean of 19 other brains."""
+PAPERS_BRAINS = 19
+"""Others whose mean it started from."""
 UNET_EXPERIMENTS = ("t1inv-single", "sequences-2", "sequences-6")
 """Where U-Nets are trained."""
 FOLDS = 2
@@ -112,7 +112,7 @@ def _from_19_brains(name: str, overrides: Sequence[str]) -> list[Case]:
 
     Where fewer than 19 others are there, mirror images of them stand in for the rest.
     """
-    plan = _plan(f"{name}-paper", [*overrides, f"inversion.start={PAPERS_START}"])
+    plan = _plan(f"{name}-paper", [*overrides, f"inversion.start=cohort:{PAPERS_BRAINS}"])
     if PAPERS_SUBJECT not in plan.subjects:
         return []
     only = replace(plan, subjects=(PAPERS_SUBJECT,))

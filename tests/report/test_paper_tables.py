@@ -108,7 +108,7 @@ def test_the_paper_is_compared_with_a_run_of_its_own_code(tmp_path: Path) -> Non
         for method, more in (("paper", 0.0), ("paper-19", 0.5))
         for t in TISSUES
     ]
-    both = pd.concat([frame(), pd.DataFrame(rows)], ignore_index=True)
+    both = pd.concat([frame(), pd.DataFrame(rows).assign(cohort=13)], ignore_index=True)
     text = write_tables(both, tmp_path)["md"].read_text()
     assert (
         "from the mean of the 13 others that are here, T1, four contrasts +0.5, +0.0, -1.1 dB"
